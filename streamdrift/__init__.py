@@ -1,0 +1,3 @@
+"""streamdrift: online drift detection for the models behind Kafka topics."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,149 @@
+"""What a stage shows of itself to metrics and pages: values that are replaced, never changed.
+
+A stage's thread puts a new value in place of the old one; the threads that serve HTTP read whatever stands
+there. Nothing is locked, and nothing that a reader holds ever changes under it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from streamdrift.records import TopicPartition
+
+
+class FeatureState(StrEnum):
+    """State of one column, from best to least known."""
+
+    OK = "ok"
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+    NO_DATA = "no_data"
+    LEARNING = "learning"
+
+
+class ModelState(StrEnum):
+    """Whether a model version is watched."""
+
+    WATCHING = "watching"
+    NO_BASELINE = "no_baseline"
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureStatus:
+    """The published window of one column. Ratios and effects are None while there is too little data."""
+
+    name: str
+    kind: str
+    role: str
+    state: FeatureState
+    effects: Mapping[str, float] = field(default_factory=dict)
+    """By metric: psi, jensen_shannon, kolmogorov_smirnov, wasserstein, l_infinity."""
+    evidence_ratio: float | None = None
+    """Corrected PSI of the last alarm window over its threshold, and 1 from the moment it alarms."""
+    missing_ratio: float | None = None
+    unseen_ratio: float | None = None
+    type_error_ratio: float | None = None
+    mean: float | None = None
+    baseline_mean: float | None = None
+    detector: str = "psi_windows"
+    """Whose evidence ``evidence_ratio`` is."""
+
+
+@dataclass(frozen=True, slots=True)
+class RiverStatus:
+    """One River detector on one stream."""
+
+    stream: str
+    detector: str
+    detections: int
+    last_detection_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentStatus:
+    """An open incident, or one that was resolved lately."""
+
+    incident_id: str
+    kind: str
+    severity: str
+    phase: str
+    summary: str
+    features: tuple[str, ...]
+    started_us: int
+    resolved_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """One model version, as of the last tick that concerned it."""
+
+    model_id: str
+    model_version: str
+    state: ModelState
+    baseline_id: str | None
+    events: int
+    """Events in closed ticks since the monitor began."""
+    ticks_closed: int
+    last_event_us: int | None
+    window_events: int
+    """Events in the published window."""
+    features: tuple[FeatureStatus, ...] = ()
+    unmonitored: Mapping[str, str] = field(default_factory=dict)
+    river: tuple[RiverStatus, ...] = ()
+    incidents: tuple[IncidentStatus, ...] = ()
+    """Open ones, and the last few that were resolved."""
+    alerts: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Alerts published since start, by (kind, severity)."""
+    state_bytes: int = 0
+    """Size of the model's last snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """Counters of one input topic. consumed = summarised + late + dead + over_bound + control + pending."""
+
+    topic: str
+    kind: str
+    consumed: int = 0
+    summarised: int = 0
+    late: int = 0
+    control: int = 0
+    over_bound: int = 0
+    dead: Mapping[str, int] = field(default_factory=dict)
+    """Dead letters by reason."""
+    watermark_us: int | None = None
+    """Lowest watermark of the partitions owned here; None while one is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopStatus:
+    """One stage's loop on its broker: whether it turns, what it owns and how far behind it is."""
+
+    stage: str
+    last_poll_s: float | None
+    """When the loop last came round (seconds since the epoch); None before the first time."""
+    assigned: bool
+    """The group has given this member its partitions, be they none; False from a revoke to the next assignment."""
+    restored: bool
+    """The state of every owned partition has been read."""
+    rebalances: Mapping[str, int] = field(default_factory=dict)
+    """Since start, by event: assigned, revoked, lost."""
+    lag: Mapping[TopicPartition, int] = field(default_factory=dict)
+    """Records between the position and the end of every owned partition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that the process shows of itself at one moment; what moved away is no longer in it."""
+
+    sources: Sequence[SourceStatus] = ()
+    """One of each topic."""
+    models: Sequence[ModelStatus] = ()
+    """One of each model version."""
+    loops: Sequence[LoopStatus] = ()
+    """One of each stage."""
+    replayed_records: int = 0
+    """Records of the summaries topic that were read again to rebuild state."""

@@ -1,0 +1,113 @@
+"""Sums of values and of their squares as exact integers, so that the order of adding cannot matter.
+
+A value x counts as q = round((x - center) / unit), limited to |q| <= 2**40, with a count of the limited
+ones. q**2 then needs 80 bits and its sum over a day of traffic more than 100: int64 would overflow after 838
+events at the limit, and numpy would wrap without a word. So sums are held in limbs of 32 bits::
+
+    sum of q      = limb1 * 2**32 + limb0                       limb0 in [0, 2**32), limb1 signed
+    sum of q**2   = limb2 * 2**64 + limb1 * 2**32 + limb0       limb0, limb1 in [0, 2**32)
+
+which is a unique representation: equal sums are equal arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+LIMIT: Final = 1 << 40
+"""Largest |q|: with a unit of range / 2**20 that is a million times the baseline's range."""
+MAX_ROWS: Final = 1 << 20
+"""Most rows of one batch: the partial sums of ``of`` stay below 2**63."""
+
+_LIMB_BITS: Final = 32
+_LIMB_MASK: Final = (1 << _LIMB_BITS) - 1
+_HALF_BITS: Final = 20
+_HALF_MASK: Final = (1 << _HALF_BITS) - 1
+_SUM, _SQUARES, _CLAMPED = slice(0, 2), slice(2, 5), 5
+_WIDTH: Final = 6
+
+
+def _carry(limbs: NDArray[np.int64]) -> None:
+    """Bring all limbs but the last into [0, 2**32), in place. Shape (..., limbs), lowest first."""
+    for i in range(limbs.shape[-1] - 1):
+        limbs[..., i + 1] += limbs[..., i] >> _LIMB_BITS
+        limbs[..., i] &= _LIMB_MASK
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moments:
+    """Σq, Σq² and the number of limited values of each column. Categorical columns stay 0."""
+
+    limbs: NDArray[np.int64]
+    """Shape (columns, 6): two limbs of Σq, three of Σq², the count of limited values."""
+
+    @classmethod
+    def empty(cls, columns: int) -> Moments:
+        return cls(np.zeros((columns, _WIDTH), dtype=np.int64))
+
+    @classmethod
+    def of(cls, quanta: NDArray[np.float64], starts: NDArray[np.int64]) -> list[Moments]:
+        """Moments of consecutive groups of rows; group g begins at row ``starts[g]``.
+
+        ``quanta`` are (x - center) / unit, NaN where there is no value. Shape (rows, columns); no group is
+        empty, and there are at most ``MAX_ROWS`` rows.
+        """
+        if len(quanta) > MAX_ROWS:
+            raise ValueError(f"{len(quanta)} rows in one batch, at most {MAX_ROWS} keep the partial sums exact")
+        limited = np.abs(quanta) > LIMIT
+        finite = np.nan_to_num(quanta, nan=0.0, posinf=LIMIT, neginf=-LIMIT)
+        q = np.rint(np.clip(finite, -LIMIT, LIMIT)).astype(np.int64)
+        magnitude = np.abs(q)
+        high, low = magnitude >> _HALF_BITS, magnitude & _HALF_MASK
+        total, hh, hl, ll, clamped = (
+            np.add.reduceat(part, starts, axis=0)
+            for part in (q, high * high, high * low, low * low, limited.astype(np.int64))
+        )
+        limbs = np.empty((*total.shape, _WIDTH), dtype=np.int64)
+        limbs[..., 0] = total & _LIMB_MASK
+        limbs[..., 1] = total >> _LIMB_BITS
+        # q² = hh·2⁴⁰ + hl·2²¹ + ll; each product is cut where a limb ends, so that no shift overflows.
+        limbs[..., 2] = (ll & _LIMB_MASK) + ((hl & 0x7FF) << 21)
+        limbs[..., 3] = (ll >> _LIMB_BITS) + (hl >> 11) + ((hh & 0xFFFFFF) << 8)
+        limbs[..., 4] = hh >> 24
+        _carry(limbs[..., _SQUARES])
+        limbs[..., _CLAMPED] = clamped
+        return [cls(group) for group in limbs]
+
+    def __add__(self, other: Moments) -> Moments:
+        limbs = self.limbs + other.limbs
+        _carry(limbs[:, _SUM])
+        _carry(limbs[:, _SQUARES])
+        return Moments(limbs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Moments) and np.array_equal(self.limbs, other.limbs)
+
+    __hash__ = None  # type: ignore[assignment]  # holds an array: equal moments could not hash alike cheaply
+
+    def sum(self, column: int) -> int:
+        """Σq of a column, exact."""
+        low, high = (int(limb) for limb in self.limbs[column, _SUM])
+        return (high << _LIMB_BITS) + low
+
+    def squares(self, column: int) -> int:
+        """Σq² of a column, exact."""
+        low, middle, high = (int(limb) for limb in self.limbs[column, _SQUARES])
+        return (((high << _LIMB_BITS) + middle) << _LIMB_BITS) + low
+
+    def clamped(self, column: int) -> int:
+        """How many values of a column were limited."""
+        return int(self.limbs[column, _CLAMPED])
+
+    def mean(self, column: int, n: int) -> float:
+        """Mean of q over ``n`` values, in units."""
+        return self.sum(column) / n
+
+    def variance(self, column: int, n: int) -> float:
+        """Population variance of q over ``n`` values, in units squared; from exact integers, so never negative."""
+        total = self.sum(column)
+        return (n * self.squares(column) - total * total) / (n * n)
