@@ -1,0 +1,211 @@
+"""Windows: what a monitor keeps of closed ticks, and how they compare with the baseline.
+
+A grid is finer than any comparison needs. Against the baseline, bins are merged twice::
+
+    grid        up to 128 bins a column     summaries, baseline
+    window      up to  32 bins              what is kept over time; Kolmogorov–Smirnov, Wasserstein, L∞
+    published   up to  10 bins              PSI, Jensen–Shannon, the histograms in an alert
+
+with the three special slots (unseen, missing, type error) beside the bins on every level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdrift.baselines import Baseline
+from streamdrift.detectors import effects
+from streamdrift.grids import SPECIAL_SLOTS, Column, Kind
+from streamdrift.log import pack, unpack
+from streamdrift.merging import merge_bins, merge_categories
+from streamdrift.summaries import Moments, Names, Summary
+
+WINDOW_BINS: Final = 32
+PUBLISHED_BINS: Final = 10
+PUBLISHED_SLOTS: Final = PUBLISHED_BINS + SPECIAL_SLOTS
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Events of some consecutive ticks, on the merged bins of a ``Reference``. Windows add up."""
+
+    events: int
+    counts: NDArray[np.int64]
+    """Shape (reference.slots,)."""
+    moments: Moments
+    names: Names
+
+    def __add__(self, other: Window) -> Window:
+        return Window(
+            self.events + other.events,
+            self.counts + other.counts,
+            self.moments + other.moments,
+            self.names + other.names,
+        )
+
+
+class WindowState(msgspec.Struct, array_like=True, frozen=True):
+    """A window in a snapshot."""
+
+    events: int
+    counts: bytes
+    limbs: bytes
+    names: dict[int, dict[str, int]]
+
+
+def to_state(window: Window) -> WindowState:
+    """A window as a snapshot holds it."""
+    names = {column: dict(names) for column, names in window.names.columns.items()}
+    return WindowState(window.events, pack(window.counts), pack(window.moments.limbs.ravel()), names)
+
+
+def from_state(state: WindowState) -> Window:
+    """What ``to_state`` was given."""
+    counts, limbs = unpack(state.counts), unpack(state.limbs)
+    return Window(state.events, counts, Moments(limbs.reshape(-1, Moments.empty(1).limbs.shape[1])), Names(state.names))
+
+
+class Reference:
+    """A baseline made ready for comparison. Immutable; the same baseline gives the same reference."""
+
+    def __init__(self, baseline: Baseline) -> None:
+        self.baseline = baseline
+        grid = self.grid = baseline.grid
+        counts = np.split(baseline.summary.counts, grid.offsets[1:-1])
+        fine = [
+            _merged(column, c[:-SPECIAL_SLOTS], WINDOW_BINS) for column, c in zip(grid.columns, counts, strict=True)
+        ]
+        sizes = [int(groups.max(initial=-1)) + 1 + SPECIAL_SLOTS for groups in fine]
+        self.offsets = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
+        """Start of each column in a window's counts, and their length. Shape (columns + 1,)."""
+        self._slot_of_grid_slot = np.concatenate(
+            [start + _with_specials(groups) for start, groups in zip(self.offsets[:-1], fine, strict=True)]
+            or [np.zeros(0, dtype=np.int64)]
+        )
+        self.edges = [
+            np.asarray(c.edges)[np.flatnonzero(np.diff(groups))] if c.kind is Kind.NUMERIC else np.zeros(0)
+            for c, groups in zip(grid.columns, fine, strict=True)
+        ]
+        """Inner edges of the merged bins of numeric columns, in the column's unit."""
+        self.window = self.reduce(baseline.summary)
+        """The baseline itself as a window."""
+        published = [
+            _merged(column, self.of_column(self.window.counts, i)[:-SPECIAL_SLOTS], PUBLISHED_BINS)
+            for i, column in enumerate(grid.columns)
+        ]
+        self._published = published
+        # Bins of a column from the left, special slots at the right end: narrow columns leave zeros between.
+        self._place = np.concatenate(
+            [
+                i * PUBLISHED_SLOTS
+                + np.concatenate((groups, np.arange(PUBLISHED_BINS, PUBLISHED_SLOTS, dtype=np.int64)))
+                for i, groups in enumerate(published)
+            ]
+            or [np.zeros(0, dtype=np.int64)]
+        )
+        self.published = self.publish(self.window)
+        """The baseline's published counts. Shape (columns, PUBLISHED_SLOTS)."""
+
+    @property
+    def slots(self) -> int:
+        return int(self.offsets[-1])
+
+    def reduce(self, summary: Summary) -> Window:
+        """A summary on the grid as a window."""
+        counts = np.zeros(self.slots, dtype=np.int64)
+        np.add.at(counts, self._slot_of_grid_slot, summary.counts)
+        return Window(summary.events, counts, summary.moments, summary.names)
+
+    def empty(self) -> Window:
+        return Window(0, np.zeros(self.slots, dtype=np.int64), Moments.empty(len(self.grid.columns)), Names())
+
+    def of_column(self, counts: NDArray[np.int64], column: int) -> NDArray[np.int64]:
+        """A column's part of a window's counts: its bins, then unseen, missing, type error."""
+        return counts[self.offsets[column] : self.offsets[column + 1]]
+
+    def publish(self, window: Window) -> NDArray[np.int64]:
+        """Counts on the published bins, padded with zeros. Shape (columns, PUBLISHED_SLOTS)."""
+        flat = np.zeros(len(self.grid.columns) * PUBLISHED_SLOTS, dtype=np.int64)
+        np.add.at(flat, self._place, window.counts)
+        return flat.reshape(-1, PUBLISHED_SLOTS)
+
+    def published_edges(self, column: int) -> list[float]:
+        """Inner edges of a numeric column's published bins."""
+        return [float(edge) for edge in self.edges[column][np.flatnonzero(np.diff(self._published[column]))]]
+
+    def published_categories(self, column: int) -> list[str | None]:
+        """Names of a categorical column's published bins; None for the one that holds all others."""
+        names = self.grid.columns[column].categories
+        start = self.grid.offsets[column]
+        to_window = self._slot_of_grid_slot[start : start + len(names)] - self.offsets[column]
+        published = self._published[column][to_window]
+        size = np.bincount(published, minlength=1)
+        return [names[int(np.flatnonzero(published == i)[0])] if n == 1 else None for i, n in enumerate(size)]
+
+    def mean_and_sd(self, window: Window, column: int) -> tuple[float, float] | None:
+        """Mean and standard deviation of a numeric column in its own unit; None without values."""
+        counts = self.of_column(window.counts, column)
+        n = int(counts[:-SPECIAL_SLOTS].sum())
+        if self.grid.columns[column].kind is not Kind.NUMERIC or n == 0:
+            return None
+        unit, center = float(self.grid.units[column]), float(self.grid.centers[column])
+        return center + unit * window.moments.mean(column, n), unit * window.moments.variance(column, n) ** 0.5
+
+    def effects(self, window: Window, column: int, published: NDArray[np.int64]) -> dict[str, float]:
+        """Every published score of a column that can be computed; ``published`` are the window's published counts.
+
+        Keys: psi and jensen_shannon (corrected), kolmogorov_smirnov and wasserstein for numbers, l_infinity for
+        categories, mean_before, mean_after and mean_shift_sd. A score without meaning here is left out.
+        """
+        ours, theirs = self.published[column], published[column]
+        if not (ours.sum() and theirs.sum()):
+            return {}
+        scores = {
+            "psi": float(effects.corrected_psi(ours, theirs)),
+            "jensen_shannon": float(effects.corrected_jensen_shannon_distance(ours, theirs)),
+        }
+        before, after = self.of_column(self.window.counts, column), self.of_column(window.counts, column)
+        if self.grid.columns[column].kind is Kind.CATEGORICAL:
+            # A name that nobody knew is a category too; a missing value is not.
+            scores |= _categorical_effects(before[: 1 - SPECIAL_SLOTS], after[: 1 - SPECIAL_SLOTS])
+        else:
+            scores |= self._numeric_effects(window, column, before[:-SPECIAL_SLOTS], after[:-SPECIAL_SLOTS])
+        return {name: score for name, score in scores.items() if np.isfinite(score)}
+
+    def _numeric_effects(
+        self, window: Window, column: int, before: NDArray[np.int64], after: NDArray[np.int64]
+    ) -> Mapping[str, float]:
+        ours, theirs = self.mean_and_sd(self.window, column), self.mean_and_sd(window, column)
+        if ours is None or theirs is None:
+            return {}
+        shift = effects.mean_shift_sd(ours[0], theirs[0], ours[1])
+        return {
+            "kolmogorov_smirnov": float(effects.kolmogorov_smirnov(before, after)),
+            "wasserstein": float(effects.wasserstein_with_means(before, after, self.edges[column], ours[1], shift)),
+            "mean_before": ours[0],
+            "mean_after": theirs[0],
+            "mean_shift_sd": shift,
+        }
+
+
+def _categorical_effects(before: NDArray[np.int64], after: NDArray[np.int64]) -> Mapping[str, float]:
+    if not (before.sum() and after.sum()):
+        return {}
+    return {"l_infinity": float(effects.l_infinity(before, after))}
+
+
+def _merged(column: Column, counts: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+    merge = merge_bins if column.kind is Kind.NUMERIC else merge_categories
+    return merge(counts, limit)
+
+
+def _with_specials(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Merged bin of each bin, and the special slots behind the last one."""
+    bins = int(groups.max(initial=-1)) + 1
+    return np.concatenate((groups, bins + np.arange(SPECIAL_SLOTS, dtype=np.int64)))
