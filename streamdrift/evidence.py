@@ -1,0 +1,177 @@
+"""What an alert shows of one column: effects, both histograms, and a sentence for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdrift.detectors import effects
+from streamdrift.detectors.detector import Finding, Ticks
+from streamdrift.grids import MISSING, SPECIAL_SLOTS, TYPE_ERROR, UNSEEN, Column, Grid, Kind
+from streamdrift.windows import Reference, Window
+
+NAMED_FROM: Final = 20
+"""Events that a category must have before an alert may name it: a rare value could point to a person."""
+NOTABLE_SHIFT_SD: Final = 0.1
+"""Mean shifts below it are not what a person should look at."""
+
+
+class Contribution(msgspec.Struct, frozen=True):
+    """One column's part in an incident, as of the last look at it."""
+
+    column: int
+    detector: str
+    feature: str
+    psi: float
+    onset: int
+    quality: bool
+    """Whether missing, unseen and mistyped values make more than half of the change."""
+    phrase: str
+    """What happened to it, without a time: ``amount shifted up 0.9 sd (about +18)``."""
+    data: Mapping[str, Any]
+    """Its element of ``features`` in the alert."""
+
+
+def rfc3339(time_us: int) -> str:
+    """A time in UTC, with milliseconds only where it has any."""
+    time = datetime.fromtimestamp(time_us // 1_000_000, UTC).replace(microsecond=time_us % 1_000_000)
+    spec = "milliseconds" if time.microsecond else "seconds"
+    return time.isoformat(timespec=spec).replace("+00:00", "Z")
+
+
+def describe(finding: Finding, grid: Grid, reference: Reference | None, ticks: Ticks) -> Contribution:
+    """What can be said of a finding that is an alarm."""
+    column = grid.columns[finding.column]
+    data: dict[str, Any] = {
+        "feature": column.name,
+        "detector": finding.detector,
+        "calibrated": finding.calibrated,
+        "evidence_ratio": finding.evidence_ratio,
+        "effect": {},
+        "onset": rfc3339(finding.onset * ticks.length_us),
+    }
+    phrase, psi, quality = f"{column.name} changed according to {finding.detector}", 0.0, False
+    if finding.window is not None and reference is not None:
+        view = _View(reference, finding.window, finding.column)
+        psi, quality, phrase = view.effect.get("psi", 0.0), view.is_quality, view.phrase()
+        data |= {"effect": view.effect | view.rates(), **view.histograms()}
+    return Contribution(finding.column, finding.detector, column.name, psi, finding.onset, quality, phrase, data)
+
+
+def sentence(contributions: Sequence[Contribution], kind: str, resolution: str | None, *, onset_us: int) -> str:
+    """The summary of an incident: its strongest column, since when, and how many are with it; or why it ended."""
+    since = datetime.fromtimestamp(onset_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    first, *others = contributions
+    names = {c.feature for c in others} - {first.feature}
+    more = f"; {len(names)} other feature{'s' if len(names) > 1 else ''} with it" if names else ""
+    if resolution is not None:
+        end = (
+            "is as in the baseline again" if resolution == "recovered" else "is no longer watched against that baseline"
+        )
+        return f"{first.feature} {end} ({kind.replace('_', ' ')} since {since}){more}"
+    return f"{first.phrase} since {since}{more}"
+
+
+class _View:
+    """One column of a window next to the baseline's."""
+
+    def __init__(self, reference: Reference, window: Window, column: int) -> None:
+        self._reference = reference
+        self._window = window
+        self._index = column
+        self._column: Column = reference.grid.columns[column]
+        published = reference.publish(window)
+        self._before, self._after = reference.published[column], published[column]
+        self.effect: dict[str, float] = reference.effects(window, column, published)
+
+    @property
+    def is_quality(self) -> bool:
+        terms = effects.psi_terms(self._before, self._after)
+        return bool(terms[-SPECIAL_SLOTS:].sum() > terms.sum() / 2)
+
+    def rates(self) -> dict[str, float]:
+        """Shares of missing, unseen and mistyped values on both sides."""
+        names = {MISSING: "missing", UNSEEN: "unseen", TYPE_ERROR: "type_error"}
+        return {
+            f"{name}_{side}": float(counts[slot - SPECIAL_SLOTS] / counts.sum())
+            for slot, name in names.items()
+            for side, counts in (("before", self._before), ("after", self._after))
+            if self._before[slot - SPECIAL_SLOTS] or self._after[slot - SPECIAL_SLOTS]
+        }
+
+    def histograms(self) -> dict[str, Any]:
+        """Both sides on the published bins, and what is needed to draw them."""
+        if self._column.kind is Kind.NUMERIC:
+            bins = len(self._reference.published_edges(self._index)) + 1
+            axis: dict[str, Any] = {"edges": self._reference.published_edges(self._index)}
+        else:
+            names = self._reference.published_categories(self._index)
+            bins = len(names)
+            axis = {"categories": [self._name(name, i) for i, name in enumerate(names)]}
+        current = _side(self._after, bins)
+        known = self._window.names.columns.get(self._index, {})
+        named = {name: n for name, n in sorted(known.items()) if n >= NAMED_FROM}
+        if named:
+            current["unseen_categories"] = named
+        return {
+            "baseline": axis | _side(self._before, bins),
+            "current": current,
+            "n_baseline": int(self._before.sum()),
+            "n_current": int(self._after.sum()),
+        }
+
+    def _name(self, name: str | None, bin_: int) -> str | None:
+        return name if max(self._before[bin_], self._after[bin_]) >= NAMED_FROM else None
+
+    def phrase(self) -> str:
+        terms = effects.psi_terms(self._before, self._after)
+        if self.is_quality:
+            return self._quality_phrase(int(terms[-SPECIAL_SLOTS:].argmax()))
+        if self._column.kind is Kind.CATEGORICAL:
+            return self._category_phrase(int(terms[:-SPECIAL_SLOTS].argmax()))
+        return self._numeric_phrase()
+
+    def _share(self, counts: NDArray[np.int64], slot: int) -> float:
+        return float(counts[slot] / counts.sum())
+
+    def _quality_phrase(self, special: int) -> str:
+        slot = special - SPECIAL_SLOTS
+        before, after = _percent(self._share(self._before, slot)), _percent(self._share(self._after, slot))
+        name = self._column.name
+        if special == MISSING:
+            return f"{name} is missing in {after} of events ({before} in the baseline)"
+        if special == TYPE_ERROR:
+            return f"{name} has a value of the wrong type in {after} of events ({before} in the baseline)"
+        known = self._window.names.columns.get(self._index, {})
+        common = max(sorted(known), key=lambda n: known[n], default=None)
+        which = f", most often “{common}”" if common is not None and known[common] >= NAMED_FROM else ""
+        return f"{name} has categories that the baseline does not know in {after} of events{which}"
+
+    def _category_phrase(self, bin_: int) -> str:
+        names = self._reference.published_categories(self._index)
+        name = self._name(names[bin_], bin_) if bin_ < len(names) else None
+        before, after = _percent(self._share(self._before, bin_)), _percent(self._share(self._after, bin_))
+        which = f"“{name}”" if name is not None else "the rarer categories"
+        return f"{self._column.name} has another mix of categories: {which} went from {before} to {after}"
+
+    def _numeric_phrase(self) -> str:
+        name, shift = self._column.name, self.effect.get("mean_shift_sd")
+        if shift is None or abs(shift) < NOTABLE_SHIFT_SD:
+            return f"{name} changed its distribution (PSI {self.effect.get('psi', 0.0):.2g}) with the mean where it was"
+        difference = self.effect["mean_after"] - self.effect["mean_before"]
+        direction = "up" if shift > 0 else "down"
+        return f"{name} shifted {direction} {abs(shift):.2g} sd (about {difference:+.3g})"
+
+
+def _side(counts: NDArray[np.int64], bins: int) -> dict[str, Any]:
+    unseen, missing, type_errors = counts[-SPECIAL_SLOTS:].tolist()
+    return {"counts": counts[:bins].tolist(), "unseen": unseen, "missing": missing, "type_errors": type_errors}
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.995 else "100 %"  # noqa: PLR2004 — where two digits round to 100

@@ -1,0 +1,304 @@
+"""Incidents: from what detectors find to what a person is told, and when.
+
+An incident collects the columns of one model that drift in one way, from its start to its end::
+
+    finding: alarm    5 min and 2 ticks on     15 min of PSI >= 0.25            last column recovers
+        │                     │                        │                              │
+     started (info) ──── updated (warning) ──── updated (critical) ── … ── resolved ──┘
+                    └ updated: another column joins (at once), the effect changed (hourly at most)
+
+Severity only rises while an incident is open, and every transition happens at the close of a tick: it depends on the
+ticks alone. The same findings give the same alerts with the same ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from streamdrift.detectors.detector import Finding, Ticks
+from streamdrift.errors import StateError
+from streamdrift.evidence import Contribution, describe, rfc3339, sentence
+from streamdrift.grids import Grid, Role, content_id
+from streamdrift.ticks import MICROSECONDS
+from streamdrift.windows import Reference
+
+MINUTE_US: Final = 60 * MICROSECONDS
+WARNING_AFTER_US: Final = 5 * MINUTE_US
+WARNING_AFTER_TICKS: Final = 2
+MATERIAL_PSI: Final = 0.02
+WARNING_PSI: Final = 0.1
+CRITICAL_AFTER_US: Final = 15 * MINUTE_US
+CRITICAL_PSI: Final = 0.25
+UPDATE_EVERY_US: Final = 60 * MINUTE_US
+UPDATE_CHANGE: Final = 0.25
+"""Relative change of an incident's largest PSI that is worth an update."""
+MAX_CORROBORATING: Final = 20
+RECOVERED: Final = "recovered"
+
+
+class Phase(StrEnum):
+    """Where an incident stands in its life."""
+
+    STARTED = "started"
+    UPDATED = "updated"
+    RESOLVED = "resolved"
+
+
+class Severity(IntEnum):
+    """How much an incident matters, in ascending order."""
+
+    INFO = 0
+    WARNING = 1
+    CRITICAL = 2
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+class DriftKind(StrEnum):
+    """What drifted."""
+
+    DATA_DRIFT = "data_drift"
+    DATA_QUALITY = "data_quality"
+    PREDICTION_DRIFT = "prediction_drift"
+
+
+class Corroboration(msgspec.Struct, frozen=True):
+    """A detection that supports an incident without being its reason."""
+
+    detector: str
+    stream: str
+    tick: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One message about an incident. ``data`` is all that the topic carries but provenance."""
+
+    incident_id: str
+    sequence: int
+    """0 for the start, and one more for each message about the same incident."""
+    phase: Phase
+    tick: int
+    onset: int
+    data: Mapping[str, Any]
+
+
+class Incident(msgspec.Struct):
+    """An open incident; part of the model's snapshot."""
+
+    incident_id: str
+    kind: DriftKind
+    started: int
+    severity: Severity = Severity.INFO
+    sequence: int = 0
+    contributions: dict[str, Contribution] = {}
+    recovered: dict[str, Contribution] = {}
+    """Columns that were part of it and are no longer."""
+    high_since: int | None = None
+    """The tick since which its largest PSI has been critical."""
+    told_psi: float = 0.0
+    told_at: int = 0
+    """Largest PSI in, and tick of, the last message."""
+    summary: str = ""
+
+    @property
+    def psi(self) -> float:
+        return max((c.psi for c in self.contributions.values()), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whose incidents these are."""
+
+    model_id: str
+    model_version: str
+    segment: Mapping[str, str]
+    baseline_id: str | None
+
+
+class Incidents:
+    """The open incidents of one model version and segment."""
+
+    def __init__(self, subject: Subject, grid: Grid, reference: Reference | None, ticks: Ticks) -> None:
+        self._subject = subject
+        self._grid = grid
+        self._reference = reference
+        self._ticks = ticks
+        self._open: dict[DriftKind, Incident] = {}
+        self._corroborating: list[Corroboration] = []
+
+    @property
+    def open(self) -> Sequence[Incident]:
+        return tuple(self._open.values())
+
+    def corroborate(self, detection: Corroboration) -> None:
+        """Remember a detection that later messages may name."""
+        self._corroborating = [*self._corroborating, detection][-MAX_CORROBORATING:]
+
+    def close(self, tick: int, findings: Iterable[Finding]) -> list[Alert]:
+        """Take the findings of a closed tick; the messages that follow from it, in a fixed order."""
+        before = {kind: set(incident.contributions) for kind, incident in self._open.items()}
+        for finding in findings:
+            self._take(tick, finding)
+        alerts = []
+        for kind in sorted(self._open):
+            incident = self._open[kind]
+            alert = self._step(tick, incident, joined=set(incident.contributions) - before.get(kind, set()))
+            if alert:
+                alerts.append(alert)
+            if not incident.contributions:
+                del self._open[kind]
+        return alerts
+
+    def end(self, tick: int, resolution: str) -> list[Alert]:
+        """Resolve whatever is open for a reason that is not recovery."""
+        alerts = []
+        for kind in sorted(self._open):
+            incident = self._open[kind]
+            incident.recovered |= incident.contributions
+            incident.contributions = {}
+            alerts.append(self._tell(tick, incident, Phase.RESOLVED, resolution))
+        self._open = {}
+        return alerts
+
+    def due(self) -> int | None:
+        """The next tick at whose close a severity rises although nothing new is found."""
+        return min((tick for incident in self._open.values() for tick in self._rises(incident)), default=None)
+
+    def state(self) -> object:
+        return msgspec.to_builtins((list(self._open.values()), self._corroborating))
+
+    def restore(self, state: object) -> None:
+        try:
+            incidents, corroborating = msgspec.convert(state, tuple[list[Incident], list[Corroboration]])
+        except msgspec.ValidationError as error:
+            raise StateError(f"incidents: {error}") from None
+        self._open = {incident.kind: incident for incident in incidents}
+        self._corroborating = corroborating
+
+    def _take(self, tick: int, finding: Finding) -> None:
+        key = f"{finding.column}/{finding.detector}"
+        kind = next((kind for kind, incident in self._open.items() if key in incident.contributions), None)
+        if not finding.alarm:
+            if kind is not None:
+                incident = self._open[kind]
+                incident.recovered[key] = incident.contributions.pop(key)
+            return
+        contribution = describe(finding, self._grid, self._reference, self._ticks)
+        kind = kind or self._kind_of(finding, contribution)
+        if kind not in self._open:
+            self._open[kind] = Incident(self._id(kind, tick), kind, tick)
+        self._open[kind].contributions[key] = contribution
+        self._open[kind].recovered.pop(key, None)
+
+    def _kind_of(self, finding: Finding, contribution: Contribution) -> DriftKind:
+        if self._grid.columns[finding.column].role is Role.PREDICTION:
+            return DriftKind.PREDICTION_DRIFT
+        return DriftKind.DATA_QUALITY if contribution.quality else DriftKind.DATA_DRIFT
+
+    def _id(self, kind: DriftKind, tick: int) -> str:
+        subject = self._subject
+        facts = [subject.model_id, subject.model_version, sorted(subject.segment.items()), kind, tick]
+        return content_id(msgspec.json.encode(facts))
+
+    def _step(self, tick: int, incident: Incident, joined: set[str]) -> Alert | None:
+        """What is to be said of an incident at the close of ``tick``."""
+        is_new = incident.sequence == 0
+        if not incident.contributions:
+            # A column that came and went within one tick was never told of.
+            return None if is_new else self._tell(tick, incident, Phase.RESOLVED)
+        if incident.psi < CRITICAL_PSI:
+            incident.high_since = None
+        elif incident.high_since is None:
+            incident.high_since = tick
+        severity = max(incident.severity, self._severity(tick, incident))
+        risen, incident.severity = severity > incident.severity, severity
+        if is_new:
+            return self._tell(tick, incident, Phase.STARTED)
+        return self._tell(tick, incident, Phase.UPDATED) if risen or joined or self._moved(tick, incident) else None
+
+    def _moved(self, tick: int, incident: Incident) -> bool:
+        """Whether the effect changed enough, and the last message is old enough.
+
+        An effect that is no longer material is on its way to recovery, which is told of once it is certain.
+        """
+        change = abs(incident.psi - incident.told_psi)
+        return (
+            incident.psi >= MATERIAL_PSI
+            and change > UPDATE_CHANGE * incident.told_psi
+            and (tick - incident.told_at) * self._ticks.length_us >= UPDATE_EVERY_US
+        )
+
+    def _severity(self, tick: int, incident: Incident) -> Severity:
+        if tick < self._warning_tick(incident) or incident.psi < WARNING_PSI:
+            return Severity.INFO
+        critical = self._critical_tick(incident)
+        return Severity.WARNING if critical is None or tick < critical else Severity.CRITICAL
+
+    def _warning_tick(self, incident: Incident) -> int:
+        by_time = self._ticks.ending_at(self._ticks.end_us(incident.started) + WARNING_AFTER_US)
+        return max(by_time, incident.started + WARNING_AFTER_TICKS)
+
+    def _critical_tick(self, incident: Incident) -> int | None:
+        if incident.high_since is None:
+            return None
+        by_time = self._ticks.ending_at(self._ticks.end_us(incident.high_since) + CRITICAL_AFTER_US)
+        return max(by_time, self._warning_tick(incident))
+
+    def _rises(self, incident: Incident) -> list[int]:
+        """The ticks at which the severity rises if nothing changes until then."""
+        critical = self._critical_tick(incident)
+        rises = []
+        if incident.severity < Severity.WARNING and incident.psi >= WARNING_PSI:
+            rises.append(self._warning_tick(incident))
+        if incident.severity < Severity.CRITICAL and critical is not None:
+            rises.append(critical)
+        return rises
+
+    def _tell(self, tick: int, incident: Incident, phase: Phase, resolution: str = RECOVERED) -> Alert:
+        sequence = incident.sequence
+        incident.sequence += 1
+        incident.told_psi, incident.told_at = incident.psi, tick
+        ended = phase is Phase.RESOLVED
+        contributions = incident.recovered if ended else incident.contributions
+        ordered = sorted(contributions.values(), key=lambda c: (-c.psi, c.column, c.detector))
+        onset = min(c.onset for c in ordered)
+        time = self._ticks.end_us(tick)
+        incident.summary = sentence(
+            ordered, incident.kind, resolution if ended else None, onset_us=onset * self._ticks.length_us
+        )
+        data: dict[str, Any] = {
+            "incident_id": incident.incident_id,
+            "phase": str(phase),
+            "kind": str(incident.kind),
+            "severity": str(incident.severity),
+            "model_id": self._subject.model_id,
+            "model_version": self._subject.model_version,
+            "segment": dict(self._subject.segment),
+            "summary": incident.summary,
+            "features": [dict(c.data) for c in ordered],
+            "corroborating": self._support(onset),
+            "event_time": rfc3339(time),
+            "baseline_id": self._subject.baseline_id,
+        }
+        if ended:
+            data["resolution"] = resolution
+        return Alert(incident.incident_id, sequence, phase, tick, onset, data)
+
+    def _support(self, onset: int) -> list[dict[str, Any]]:
+        return [
+            {
+                "detector": detection.detector,
+                "stream": detection.stream,
+                "calibrated": False,
+                "detected_at": rfc3339(self._ticks.end_us(detection.tick)),
+            }
+            for detection in self._corroborating
+            if detection.tick >= onset
+        ]

@@ -1,0 +1,268 @@
+"""The fold of one model version: closed ticks in, alerts out.
+
+``close`` is a pure step: what it returns, and what the monitor is afterwards, depend on the ticks it was given and on
+nothing else. A snapshot taken between two ticks and restored elsewhere goes on the same way.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from streamdrift.baselines import Baseline
+from streamdrift.detectors import table
+from streamdrift.detectors.detector import Detector, Finding, Ticks
+from streamdrift.errors import StateError
+from streamdrift.grids import SPECIAL_SLOTS, Grid, blind_grid
+from streamdrift.incidents import Alert, Incident, Incidents, Phase, Severity, Subject
+from streamdrift.published import PANES, PublishedWindow
+from streamdrift.status import FeatureState, FeatureStatus, IncidentStatus, ModelState, ModelStatus
+from streamdrift.streams import RiverStream, StreamWatch
+from streamdrift.summaries import Moments, Summary
+from streamdrift.windows import WINDOW_BINS, Reference, Window
+
+SNAPSHOT_VERSION: Final = 1
+MAX_RESOLVED_SHOWN: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorConfig:
+    """How one model is watched. Durations in microseconds."""
+
+    tick_us: int
+    window_us: int
+    """Length of the window of published effects."""
+    river: Sequence[RiverStream] = ()
+
+
+class _Snapshot(msgspec.Struct, frozen=True):
+    """A monitor between two ticks; stands alone."""
+
+    version: int
+    baseline_id: str | None
+    fence: int | None
+    """The last tick that is in it, None before the first: what is read of older ticks is there already."""
+    events: int
+    first_tick: int | None
+    last_event_tick: int | None
+    detectors: dict[str, Any]
+    published: Any
+    river: dict[str, Any]
+    incidents: Any
+    evidence: dict[int, float]
+
+
+class Monitor:
+    """One model version. Without a baseline only River watches it, and its state says so."""
+
+    def __init__(self, config: MonitorConfig, model_id: str, model_version: str, baseline: Baseline | None) -> None:
+        self._config = config
+        self._ticks = Ticks(config.tick_us)
+        self.baseline = baseline
+        self.grid: Grid = baseline.grid if baseline else blind_grid(model_id, model_version)
+        self._reference = Reference(baseline) if baseline else None
+        reference = self._reference
+        self._detectors: dict[str, Detector] = (
+            {name: build(reference, self._ticks) for name, build in table().items()} if reference else {}
+        )
+        self._published = PublishedWindow(reference, self._ticks, config.window_us) if reference else None
+        self._streams = [
+            StreamWatch(stream, self.grid.names.index(stream.column), config.window_us, self._ticks)
+            for stream in config.river
+            if stream.column in self.grid.names
+        ]
+        subject = Subject(model_id, model_version, {}, baseline.id if baseline else None)
+        self._incidents = Incidents(subject, self.grid, reference, self._ticks)
+        self.fence: int | None = None
+        """The last tick that was closed here."""
+        self._events = 0
+        self._first_tick: int | None = None
+        self._last_event_tick: int | None = None
+        self._evidence: dict[int, float] = {}
+        self._resolved: deque[IncidentStatus] = deque(maxlen=MAX_RESOLVED_SHOWN)
+        self._alerts: dict[tuple[str, str], int] = {}
+        self._state_bytes = 0
+
+    def close(self, tick: int, summary: Summary | None) -> list[Alert]:
+        """Fold a closed tick, None for one without events. A tick that was folded before changes nothing."""
+        if self.fence is not None and tick <= self.fence:
+            return []
+        self.fence = tick
+        self._first_tick = tick if self._first_tick is None else self._first_tick
+        window = self._reference.reduce(summary) if summary and self._reference else None
+        if summary:
+            self._events += summary.events
+            self._last_event_tick = tick
+        if self._published:
+            self._published.close(tick, window)
+        findings = [*self._detect(tick, window), *self._listen(tick, summary)]
+        alerts = self._incidents.close(tick, findings)
+        self._remember(alerts)
+        return alerts
+
+    def due(self) -> int | None:
+        """The next tick at whose close something happens even without events."""
+        published = (self._published,) if self._published else ()
+        dues = (part.due() for part in (*self._detectors.values(), *self._streams, *published, self._incidents))
+        return min((tick for tick in dues if tick is not None), default=None)
+
+    def retire(self, resolution: str) -> list[Alert]:
+        """End all incidents, since nobody will watch them any more; the monitor is not used after this."""
+        return [] if self.fence is None else self._incidents.end(self.fence, resolution)
+
+    def _detect(self, tick: int, window: Window | None) -> Iterator[Finding]:
+        for detector in self._detectors.values():
+            for finding in detector.close(tick, window):
+                self._evidence[finding.column] = finding.evidence_ratio
+                yield finding
+
+    def _listen(self, tick: int, summary: Summary | None) -> Iterator[Finding]:
+        for stream in self._streams:
+            pairs = summary.pairs.get(stream.stream.column) if summary else None
+            findings, detections = stream.close(tick, pairs)
+            for detection in detections:
+                self._incidents.corroborate(detection)
+            yield from findings
+
+    def _remember(self, alerts: Sequence[Alert]) -> None:
+        for alert in alerts:
+            key = str(alert.data["kind"]), str(alert.data["severity"])
+            self._alerts[key] = self._alerts.get(key, 0) + 1
+            if alert.phase is Phase.RESOLVED:
+                self._resolved.appendleft(self._resolved_status(alert))
+
+    # Snapshots
+
+    def snapshot(self) -> bytes:
+        """The monitor as it is between two ticks."""
+        data = msgspec.msgpack.encode(
+            _Snapshot(
+                SNAPSHOT_VERSION,
+                self.baseline.id if self.baseline else None,
+                self.fence,
+                self._events,
+                self._first_tick,
+                self._last_event_tick,
+                {name: detector.state() for name, detector in self._detectors.items()},
+                self._published.state() if self._published else None,
+                {stream.key: stream.state() for stream in self._streams},
+                self._incidents.state(),
+                self._evidence,
+            )
+        )
+        self._state_bytes = len(data)
+        return data
+
+    @staticmethod
+    def baseline_of(snapshot: bytes) -> str | None:
+        """The id of the baseline that a snapshot goes with. Raises ``StateError``."""
+        return _read(snapshot).baseline_id
+
+    def restore(self, snapshot: bytes) -> None:
+        """Go on from a snapshot of the same baseline. Raises ``StateError`` if that cannot be."""
+        saved = _read(snapshot)
+        self.fence = saved.fence
+        self._events, self._first_tick = saved.events, saved.first_tick
+        self._last_event_tick = saved.last_event_tick
+        self._evidence = saved.evidence
+        # A detector that this version does not have is dropped; one that is new here starts with nothing.
+        for name, detector in self._detectors.items():
+            if name in saved.detectors:
+                detector.restore(saved.detectors[name])
+        if self._published:
+            self._published.restore(saved.published)
+        for stream in self._streams:
+            if stream.key in saved.river:
+                stream.restore(saved.river[stream.key])
+        self._incidents.restore(saved.incidents)
+        self._state_bytes = len(snapshot)
+
+    # Status
+
+    def status(self) -> ModelStatus:
+        """What pages and metrics show of the model, as of the last closed tick."""
+        ticks = 0 if self.fence is None or self._first_tick is None else self.fence - self._first_tick + 1
+        grid = self.grid
+        return ModelStatus(
+            grid.model_id,
+            grid.model_version,
+            ModelState.WATCHING if self.baseline else ModelState.NO_BASELINE,
+            self.baseline.id if self.baseline else None,
+            self._events,
+            ticks,
+            None if self._last_event_tick is None else self._ticks.end_us(self._last_event_tick),
+            self._published.events if self._published else 0,
+            tuple(self._feature_status()),
+            {field.name: field.reason for field in grid.unmonitored},
+            tuple(stream.status() for stream in self._streams),
+            (*(self._incident_status(incident) for incident in self._incidents.open), *self._resolved),
+            dict(self._alerts),
+            self._state_bytes,
+        )
+
+    def _feature_status(self) -> Iterator[FeatureStatus]:
+        if self._published is None:
+            return
+        severity = {
+            c.column: incident.severity for incident in self._incidents.open for c in incident.contributions.values()
+        }
+        for i, column in enumerate(self.grid.columns):
+            view = self._published.column(i)
+            state = FeatureState.NO_DATA if view is None else FeatureState.OK
+            if i in severity:
+                state = _STATES[severity[i]]
+            shown: Mapping[str, Any] = {} if view is None else view
+            yield FeatureStatus(
+                column.name, str(column.kind), str(column.role), state, evidence_ratio=self._evidence.get(i), **shown
+            )
+
+    def _incident_status(self, incident: Incident) -> IncidentStatus:
+        return IncidentStatus(
+            incident.incident_id,
+            str(incident.kind),
+            str(incident.severity),
+            "open",
+            incident.summary,
+            tuple(dict.fromkeys(c.feature for c in incident.contributions.values())),
+            self._ticks.end_us(incident.started),
+        )
+
+    def _resolved_status(self, alert: Alert) -> IncidentStatus:
+        return IncidentStatus(
+            alert.incident_id,
+            str(alert.data["kind"]),
+            str(alert.data["severity"]),
+            str(alert.phase),
+            str(alert.data["summary"]),
+            tuple(dict.fromkeys(feature["feature"] for feature in alert.data["features"])),
+            alert.onset * self._ticks.length_us,
+            self._ticks.end_us(alert.tick),
+        )
+
+
+_STATES: Final = {
+    Severity.INFO: FeatureState.INFO,
+    Severity.WARNING: FeatureState.WARNING,
+    Severity.CRITICAL: FeatureState.CRITICAL,
+}
+
+
+def _read(snapshot: bytes) -> _Snapshot:
+    try:
+        saved = msgspec.msgpack.decode(snapshot, type=_Snapshot)
+    except msgspec.DecodeError as error:
+        raise StateError(f"a model's snapshot cannot be read: {error}") from None
+    if saved.version != SNAPSHOT_VERSION:
+        raise StateError(f"a model's snapshot has version {saved.version}, this program reads {SNAPSHOT_VERSION}")
+    return saved
+
+
+def snapshot_bytes_estimate(grid: Grid) -> int:
+    """Upper bound of the size of a monitor's snapshot: every pane of its window, and the events not judged yet."""
+    slots = sum(min(column.bins, WINDOW_BINS) + SPECIAL_SLOTS for column in grid.columns)
+    words = slots + Moments.empty(len(grid.columns)).limbs.size
+    return 4_096 + (PANES + 2) * 8 * words

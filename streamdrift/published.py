@@ -1,0 +1,135 @@
+"""The window of published effects: what gauges and pages show of a model, whether anything alarms or not.
+
+It spans the configured time (1 h by default) in at most twelve panes and slides by a pane::
+
+    |pane|pane|pane| … |pane|·· filling
+     └─ the oldest is dropped once the others span the window and hold 1,000 events
+
+Where traffic is slow, panes are merged instead of dropped, so that the window reaches back to 1,000 events with no more
+panes. Below that there is no data, never a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+from operator import add
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from streamdrift.detectors.detector import Ticks
+from streamdrift.errors import StateError
+from streamdrift.grids import MISSING, SPECIAL_SLOTS, TYPE_ERROR, UNSEEN
+from streamdrift.windows import Reference, Window, WindowState, from_state, to_state
+
+PANES: Final = 12
+ENOUGH: Final = 1_000
+"""Events below which scores are noise."""
+
+
+class _Pane(msgspec.Struct, array_like=True, frozen=True):
+    start: int
+    stop: int
+    """First tick of the pane, and the first one behind it."""
+    window: WindowState
+
+
+class PublishedWindow:
+    """The panes of one model version, and the scores of the whole as of the last complete pane."""
+
+    def __init__(self, reference: Reference, ticks: Ticks, window_us: int) -> None:
+        self._reference = reference
+        self._ticks_a_pane = max(1, window_us // PANES // ticks.length_us)
+        self._span = self._ticks_a_pane * (PANES - 1)
+        self._panes: list[tuple[int, int, Window]] = []
+        self._filling: Window | None = None
+        self._until = 0
+        self._whole: Window | None = None
+        self._columns: list[Mapping[str, Any] | None] | None = None
+
+    @property
+    def events(self) -> int:
+        """Events in the window as it is published."""
+        return self._whole.events if self._whole else 0
+
+    def close(self, tick: int, window: Window | None) -> None:
+        """Take the events of a closed tick."""
+        if self._filling is not None and tick >= self._until:
+            self._complete()
+        if window is not None:
+            if self._filling is None:
+                # Panes lie on a fixed raster of event time, so that their bounds do not depend on the first event.
+                self._until = (tick // self._ticks_a_pane + 1) * self._ticks_a_pane
+                self._filling = self._reference.empty()
+            self._filling += window
+        if self._filling is not None and tick >= self._until - 1:
+            self._complete()
+
+    def due(self) -> int | None:
+        """The last tick of the pane that is filling: scores are due at its close, events or not."""
+        return None if self._filling is None else self._until - 1
+
+    def _complete(self) -> None:
+        assert self._filling is not None  # noqa: S101 — the caller looked
+        self._panes.append((self._until - self._ticks_a_pane, self._until, self._filling))
+        self._filling = None
+        while len(self._panes) > 1 and self._can_do_without_oldest():
+            self._panes.pop(0)
+        if len(self._panes) > PANES:
+            (start, _, first), (_, stop, second) = self._panes[:2]
+            self._panes[:2] = [(start, stop, first + second)]
+        self._whole = reduce(add, (window for _, _, window in self._panes))
+        self._columns = None
+
+    def _can_do_without_oldest(self) -> bool:
+        rest = self._panes[1:]
+        return rest[-1][1] - rest[0][0] >= self._span and sum(window.events for _, _, window in rest) >= ENOUGH
+
+    def column(self, index: int) -> Mapping[str, Any] | None:
+        """Scores and shares of a column by the names of ``FeatureStatus``; None while there is too little data."""
+        if self._columns is None:
+            # Scored when someone looks, not at every pane: many panes pass between two scrapes of a catch-up.
+            self._columns = self._scored()
+        return self._columns[index]
+
+    def _scored(self) -> list[Mapping[str, Any] | None]:
+        whole, reference = self._whole, self._reference
+        if whole is None:
+            return [None] * len(reference.grid.columns)
+        published = reference.publish(whole)
+        return [
+            self._score(whole, i, published) if counts.sum() >= ENOUGH else None for i, counts in enumerate(published)
+        ]
+
+    def _score(self, whole: Window, column: int, published: np.ndarray[Any, np.dtype[np.int64]]) -> Mapping[str, Any]:
+        effects = self._reference.effects(whole, column, published)
+        counts = published[column]
+        specials = counts[-SPECIAL_SLOTS:] / counts.sum()
+        return {
+            "mean": effects.pop("mean_after", None),
+            "baseline_mean": effects.pop("mean_before", None),
+            "effects": effects,
+            "missing_ratio": float(specials[MISSING]),
+            "unseen_ratio": float(specials[UNSEEN]),
+            "type_error_ratio": float(specials[TYPE_ERROR]),
+        }
+
+    def state(self) -> object:
+        """Values that MessagePack can hold."""
+        panes = [_Pane(start, stop, to_state(window)) for start, stop, window in self._panes]
+        filling = to_state(self._filling) if self._filling is not None else None
+        return msgspec.to_builtins((panes, filling, self._until), builtin_types=(bytes,))
+
+    def restore(self, state: object) -> None:
+        """Go on from ``state``. Raises ``StateError`` if that cannot be."""
+        shape = tuple[list[_Pane], WindowState | None, int]
+        try:
+            panes, filling, self._until = msgspec.convert(state, shape, builtin_types=(bytes,))
+        except msgspec.ValidationError as error:
+            raise StateError(f"published window: {error}") from None
+        self._panes = [(pane.start, pane.stop, from_state(pane.window)) for pane in panes]
+        self._filling = from_state(filling) if filling is not None else None
+        self._whole = reduce(add, (window for _, _, window in self._panes)) if self._panes else None
+        self._columns = None

@@ -1,0 +1,1 @@
+"""The stages of the topology: each reads topics, folds, and says what to commit."""

@@ -1,0 +1,166 @@
+"""detect: folds the log of summaries, closes ticks, and publishes what the monitors have to say.
+
+Alerts go out as soon as a tick closes. Snapshots and offsets follow every ``snapshot_interval``, and before ownership
+ends: what is read again after a crash is folded again to the same alerts with the same ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from streamdrift.baselines import Baseline
+from streamdrift.evidence import rfc3339
+from streamdrift.fold import FoldConfig, FoldCounts, ModelKey, PartitionFold, PublishedAlert
+from streamdrift.log import decode
+from streamdrift.records import Commit, OutputRecord, Position, RecordBatch, TopicPartition
+from streamdrift.status import ModelStatus
+from streamdrift.ticks import MICROSECONDS
+
+CATCHING_UP_AFTER: Final = 300
+"""Seconds of lag behind the clock beyond which alerts say that they tell of the past."""
+EVENT_TYPE: Final = "io.streamdrift.incident."
+
+
+@dataclass(frozen=True, slots=True)
+class DetectConfig:
+    """How detect works. Intervals in seconds."""
+
+    fold: FoldConfig
+    summaries_topic: str = "streamdrift-summaries"
+    state_topic: str = "streamdrift-state"
+    alerts_topic: str = "drift-alerts"
+    source: str = "/streamdrift"
+    """``ce_source`` of the alerts."""
+    snapshot_interval: float = 60.0
+
+
+@dataclass(slots=True)
+class _Owned:
+    """A partition of the summaries topic."""
+
+    fold: PartitionFold
+    snapshot_due: float | None = None
+
+
+class Detect:
+    """The stage. ``baselines`` finds a baseline by id, and raises ``StateError`` for an unknown one."""
+
+    name = "detect"
+
+    def __init__(self, config: DetectConfig, baselines: Callable[[str], Baseline]) -> None:
+        self._config = config
+        self._baselines = baselines
+        self._owned: dict[TopicPartition, _Owned] = {}
+        self._alerts: list[PublishedAlert] = []
+        self._models: dict[TopicPartition, dict[ModelKey, ModelStatus]] = {}
+        self.models: Mapping[ModelKey, ModelStatus] = {}
+        """The models owned here; replaced whenever one changes, so that other threads may read it."""
+
+    @property
+    def inputs(self) -> Collection[str]:
+        return (self._config.summaries_topic,)
+
+    @property
+    def state_topic(self) -> str | None:
+        return self._config.state_topic
+
+    @property
+    def counts(self) -> FoldCounts:
+        """What the folds did not take, over all owned partitions since they are owned."""
+        total = FoldCounts()
+        for owned in list(self._owned.values()):
+            counts = owned.fold.counts
+            total.late += counts.late
+            total.over_bound += counts.over_bound
+            total.other_grid += counts.other_grid
+            total.replayed += counts.replayed
+        return total
+
+    def topology(self, counts: Mapping[str, int]) -> None:
+        """Partitions of the summaries topic are owned one by one: how many there are changes nothing."""
+
+    def assigned(self, tp: TopicPartition, start: Position, state: Mapping[bytes, bytes]) -> None:  # noqa: ARG002 — the state knows where it stands
+        fold = PartitionFold(self._config.fold, self._baselines)
+        fold.restore(tp.partition, state)
+        self._owned[tp] = _Owned(fold)
+        self._models[tp] = {}
+        self._show(tp)
+
+    def revoked(self, tp: TopicPartition) -> None:
+        self._owned.pop(tp, None)
+        self._models.pop(tp, None)
+        self._publish()
+
+    def process(self, batch: RecordBatch, now: float) -> None:
+        owned = self._owned[batch.source]
+        for offset, value in zip(batch.offsets, batch.values, strict=True):
+            if value is not None:
+                self._alerts += owned.fold.apply(offset, decode(value))
+        if owned.snapshot_due is None:
+            owned.snapshot_due = now + self._config.snapshot_interval
+        self._show(batch.source)
+
+    def reached_end(self, tp: TopicPartition, now: float) -> None:
+        """Time stands still here until the log says otherwise."""
+
+    def paused(self) -> Collection[TopicPartition]:
+        return ()
+
+    def take(self, now: float, *, final: bool = False) -> Commit:
+        outputs = [self._alert_record(alert, now) for alert in self._alerts]
+        self._alerts = []
+        offsets: dict[TopicPartition, Position] = {}
+        for tp, owned in self._owned.items():
+            if owned.snapshot_due is not None and (final or now >= owned.snapshot_due):
+                owned.snapshot_due = None
+                outputs += self._state_records(tp, owned)
+                offsets[tp] = Position(owned.fold.resume_at)
+        return Commit(outputs, offsets)
+
+    def _state_records(self, tp: TopicPartition, owned: _Owned) -> Iterator[OutputRecord]:
+        for key, value in owned.fold.snapshot(tp.partition).items():
+            yield OutputRecord(self._config.state_topic, key, value, (), tp.partition)
+
+    def _alert_record(self, published: PublishedAlert, now: float) -> OutputRecord:
+        alert = published.alert
+        end_us = (alert.tick + 1) * self._config.fold.tick_us
+        provenance = {
+            "published_at": rfc3339(int(now * 1e3) * 1_000),
+            "catching_up": now - end_us / MICROSECONDS > CATCHING_UP_AFTER,
+            "offsets": published.offsets,
+        }
+        return OutputRecord(
+            self._config.alerts_topic,
+            alert.incident_id.encode(),
+            msgspec.json.encode({**alert.data, "provenance": provenance}),
+            _cloud_event(alert.data, self._config.source, f"{alert.incident_id}-{alert.sequence}", end_us),
+        )
+
+    def _show(self, tp: TopicPartition) -> None:
+        changed = self._owned[tp].fold.status()
+        if changed:
+            self._models[tp] |= changed
+            self._publish()
+
+    def _publish(self) -> None:
+        self.models = {key: status for models in self._models.values() for key, status in models.items()}
+
+
+def _cloud_event(data: Mapping[str, Any], source: str, event_id: str, time_us: int) -> list[tuple[str, bytes | None]]:
+    """Attributes of a CloudEvents 1.0 message in Kafka's binary mode."""
+    features = {feature["feature"] for feature in data["features"]}
+    subject = "/".join([data["model_id"], *features]) if len(features) == 1 else data["model_id"]
+    attributes = {
+        "ce_specversion": "1.0",
+        "ce_id": event_id,
+        "ce_source": source,
+        "ce_type": EVENT_TYPE + data["phase"],
+        "ce_subject": subject,
+        "ce_time": rfc3339(time_us),
+        "content-type": "application/json",
+    }
+    return [(name, value.encode()) for name, value in attributes.items()]

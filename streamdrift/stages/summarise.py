@@ -1,0 +1,321 @@
+"""summarise: reads events, adds them up to summaries a model and tick, and says how far it has read.
+
+It keeps nothing between commits but the watermark of each partition, which lies in the metadata of the
+committed offset: any replica can be thrown away, and another goes on where it stood.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdrift.codecs import Decoded, Source
+from streamdrift.codecs.json import JsonDecoder
+from streamdrift.errors import StateError
+from streamdrift.events import Batch, DeadLetter
+from streamdrift.grids import Grid
+from streamdrift.log import PartitionProgress, admission_rank, encode, partition_of, progress, to_parts
+from streamdrift.records import NO_TIMESTAMP, Commit, OutputRecord, Position, RecordBatch, TopicPartition
+from streamdrift.status import SourceStatus
+from streamdrift.summaries import Summary, SummaryKey, summarise
+from streamdrift.ticks import END_OF_TIME, MICROSECONDS, NEVER, PartitionClock, tick_of
+
+CONTROL_HEADER: Final = "streamdrift.control"
+END_OF_STREAM: Final = b"end-of-stream"
+_METADATA: Final = "w1:"
+
+
+class Idle(StrEnum):
+    """What happens to the time of a partition whose traffic stopped."""
+
+    ADVANCE = "advance"
+    HOLD = "hold"
+
+
+@dataclass(frozen=True, slots=True)
+class SummariseConfig:
+    """How summarise works; durations of event time in microseconds, of the loop in seconds."""
+
+    tick_us: int = 10 * MICROSECONDS
+    skew_us: int = 300 * MICROSECONDS
+    """How far an event may lie ahead of the clock."""
+    idle: Idle = Idle.ADVANCE
+    idle_after: float = 60.0
+    max_ahead: int = 360
+    """Ticks by which one partition may be ahead of the slowest before it is paused."""
+    commit_interval: float = 1.0
+    max_models: int = 1_000
+    """Model versions without configuration that are followed, a tick; those with the smallest hashes."""
+    summaries_topic: str = "streamdrift-summaries"
+    summaries_partitions: int = 4
+    dead_letters_topic: str = "dead-letters"
+    dead_letter_values: bool = True
+    """Whether dead letters carry the message itself, or only where it lies."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Counters of one source since start."""
+
+    consumed: int = 0
+    summarised: int = 0
+    late: int = 0
+    control: int = 0
+    over_bound: int = 0
+    dead: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class _Owned:
+    """One input partition, and what was read of it since the last commit."""
+
+    source: Source
+    clock: PartitionClock
+    next_offset: int
+    at_end_since: float | None = None
+    changed: bool = True
+    summaries: dict[SummaryKey, tuple[Grid, Summary]] = field(default_factory=dict)
+    dead_letters: list[OutputRecord] = field(default_factory=list)
+
+
+class Summarise:
+    """The stage. ``grids`` are those of the configured models; ``raw`` names the columns kept value by value."""
+
+    name = "summarise"
+    state_topic: str | None = None
+
+    def __init__(
+        self,
+        config: SummariseConfig,
+        sources: Sequence[Source],
+        grids: Mapping[tuple[str, str], Grid],
+        raw: Callable[[str], Collection[str]],
+    ) -> None:
+        self._config = config
+        self._sources = {source.topic: source for source in sources}
+        self._grids = grids
+        self._raw = raw
+        self._decoders = {
+            source.topic: JsonDecoder(source, lambda model, version: grids.get((model, version))) for source in sources
+        }
+        self._owned: dict[TopicPartition, _Owned] = {}
+        self._counts: dict[str, int] = {}
+        self._tallies = {source.topic: _Tally() for source in sources}
+        self._committed_at = 0.0
+
+    @property
+    def inputs(self) -> Collection[str]:
+        return tuple(self._sources)
+
+    def topology(self, counts: Mapping[str, int]) -> None:
+        if dict(counts) != self._counts:
+            self._counts = dict(counts)
+            for part in self._owned.values():
+                part.changed = True
+
+    def assigned(self, tp: TopicPartition, start: Position, state: Mapping[bytes, bytes]) -> None:  # noqa: ARG002 — a stage without state
+        source = self._sources[tp.topic]
+        clock = PartitionClock(self._config.tick_us, source.lateness_us, _watermark_of(start.metadata))
+        self._owned[tp] = _Owned(source, clock, start.offset)
+
+    def revoked(self, tp: TopicPartition) -> None:
+        self._owned.pop(tp, None)
+
+    def process(self, batch: RecordBatch, now: float) -> None:
+        part = self._owned[batch.source]
+        tally = self._tallies[batch.topic]
+        tally.consumed += len(batch)
+        start = 0
+        for i, (value, headers) in enumerate(zip(batch.values, batch.headers, strict=True)):
+            if value is None and _is_control(headers):
+                self._read(part, batch.part(start, i), now)
+                tally.control += 1
+                if part.source.end_of_stream:
+                    part.clock.advance(END_OF_TIME)
+                start = i + 1
+        self._read(part, batch.part(start, len(batch)) if start else batch, now)
+        part.next_offset = batch.offsets[-1] + 1
+        part.at_end_since = None
+        part.changed = True
+
+    def reached_end(self, tp: TopicPartition, now: float) -> None:
+        part = self._owned[tp]
+        if part.at_end_since is None:
+            part.at_end_since = now
+        if self._config.idle is Idle.ADVANCE and now - part.at_end_since >= self._config.idle_after:
+            # The wall clock enters through the log: other readers of it decide by what is written here.
+            watermark = int(now * MICROSECONDS) - part.clock.lateness_us
+            if tick_of(watermark, self._config.tick_us) > tick_of(part.clock.watermark, self._config.tick_us):
+                part.clock.advance(watermark)
+                part.changed = True
+
+    def paused(self) -> Collection[TopicPartition]:
+        """Those that are ``max_ahead`` ticks in front of the slowest one that still has something to read."""
+        behind = [part.clock.watermark for part in self._owned.values() if part.at_end_since is None]
+        if not behind or min(behind) == NEVER:
+            # Nothing is known yet of one that is being read: waiting for it could wait for ever.
+            behind = [watermark for watermark in behind if watermark != NEVER]
+        limit = min(behind, default=END_OF_TIME) + self._config.max_ahead * self._config.tick_us
+        return [tp for tp, part in self._owned.items() if limit < part.clock.watermark < END_OF_TIME]
+
+    def take(self, now: float, *, final: bool = False) -> Commit:
+        if not final and now - self._committed_at < self._config.commit_interval:
+            return Commit()
+        self._committed_at = now
+        changed = {tp: part for tp, part in self._owned.items() if part.changed}
+        if not changed:
+            return Commit()
+        outputs = [record for part in changed.values() for record in part.dead_letters]
+        outputs += self._summary_records(changed)
+        outputs += self._progress_records(changed)
+        for part in changed.values():
+            part.changed, part.summaries, part.dead_letters = False, {}, []
+        offsets = {tp: Position(part.next_offset, f"{_METADATA}{part.clock.watermark}") for tp, part in changed.items()}
+        return Commit(outputs, offsets)
+
+    def status(self) -> list[SourceStatus]:
+        """Counters of every source, as of now."""
+        return [
+            SourceStatus(
+                topic,
+                str(source.kind),
+                tally.consumed,
+                tally.summarised,
+                tally.late,
+                tally.control,
+                tally.over_bound,
+                dict(tally.dead),
+                self._watermark(topic),
+            )
+            for (topic, source), tally in zip(self._sources.items(), self._tallies.values(), strict=True)
+        ]
+
+    def _watermark(self, topic: str) -> int | None:
+        owned = [part for part in list(self._owned.values()) if part.source.topic == topic]
+        watermark = min((part.clock.watermark for part in owned), default=NEVER)
+        return None if watermark in {NEVER, END_OF_TIME} else watermark
+
+    def _read(self, part: _Owned, batch: RecordBatch, now: float) -> None:
+        """Decode, sort out what is in time, and add it up."""
+        if not len(batch):
+            return
+        decoded = self._decoders[batch.topic].decode(batch)
+        keep = self._in_time(part, batch, decoded, now)
+        for events, index in ((d.events, d.index) for d in decoded.batches):
+            mask = keep[index]
+            accepted = events if mask.all() else events.where(mask)
+            if len(accepted):
+                self._add(part, accepted)
+        self._bury(part, batch, decoded.dead)
+
+    def _in_time(self, part: _Owned, batch: RecordBatch, decoded: Decoded, now: float) -> NDArray[np.bool_]:
+        """Which messages are events that are neither late nor from the future. Shape (messages,)."""
+        times = np.full(len(batch), NEVER, dtype=np.int64)
+        for d in decoded.batches:
+            times[d.index] = d.events.times
+        recorded = np.asarray(batch.timestamps, dtype=np.int64)
+        newest = np.where(recorded == NO_TIMESTAMP, np.int64(now * MICROSECONDS), recorded * 1_000)
+        limit = np.minimum(newest, int(now * MICROSECONDS)) + self._config.skew_us
+        future = times > limit
+        if future.any():
+            # One clock that is wrong must not close every tick: these never reach the watermark.
+            dead = [DeadLetter(int(i), "future", "timestamp: lies ahead of the clock") for i in np.flatnonzero(future)]
+            self._bury(part, batch, dead)
+        keep: NDArray[np.bool_] = (times != NEVER) & ~future
+        in_time = part.clock.accept(times[keep])
+        self._tallies[batch.topic].late += int((~in_time).sum())
+        keep[keep] = in_time
+        return keep
+
+    def _add(self, part: _Owned, events: Batch) -> None:
+        ticks, groups = np.unique(events.times // self._config.tick_us, return_inverse=True)
+        grid = events.grid
+        for tick, summary in zip(ticks.tolist(), summarise(events, groups, self._raw(grid.model_id)), strict=True):
+            key = SummaryKey(grid.model_id, grid.model_version, "", tick)
+            before = part.summaries.get(key)
+            part.summaries[key] = (grid, before[1] + summary if before else summary)
+
+    def _bury(self, part: _Owned, batch: RecordBatch, dead: Sequence[DeadLetter]) -> None:
+        tally = self._tallies[batch.topic]
+        for letter in dead:
+            tally.dead[letter.reason] += 1
+            part.dead_letters.append(self._dead_letter(batch, letter))
+
+    def _dead_letter(self, batch: RecordBatch, letter: DeadLetter) -> OutputRecord:
+        i = letter.index
+        facts = {
+            "class": letter.reason,
+            "message": letter.message,
+            "topic": batch.topic,
+            "partition": batch.partition,
+            "offset": batch.offsets[i],
+            "timestamp": batch.timestamps[i],
+        }
+        headers = [(f"streamdrift.error.{name}", str(fact).encode()) for name, fact in facts.items()]
+        whole = self._config.dead_letter_values
+        return OutputRecord(
+            self._config.dead_letters_topic,
+            batch.keys[i] if whole else None,
+            batch.values[i] if whole else None,
+            headers,
+        )
+
+    def _summary_records(self, parts: Mapping[TopicPartition, _Owned]) -> Iterator[OutputRecord]:
+        """The summaries of all partitions, merged: one (or a few) records a model and tick."""
+        self._drop_over_bound(parts)
+        merged: dict[SummaryKey, tuple[Grid, Summary]] = {}
+        for part in parts.values():
+            tally = self._tallies[part.source.topic]
+            for key, (grid, summary) in part.summaries.items():
+                tally.summarised += summary.events
+                merged[key] = (grid, merged[key][1] + summary) if key in merged else (grid, summary)
+        for key, (grid, summary) in sorted(merged.items(), key=lambda item: item[0]):
+            partition = partition_of(key.model_id, self._config.summaries_partitions)
+            for record in to_parts(key, key.tick * self._config.tick_us, grid, summary):
+                yield OutputRecord(
+                    self._config.summaries_topic, key.model_id.encode("utf-8"), encode(record), (), partition
+                )
+
+    def _drop_over_bound(self, parts: Mapping[TopicPartition, _Owned]) -> None:
+        """Of the model versions that no one configured, keep those with the smallest hashes, tick by tick."""
+        unknown: dict[int, set[SummaryKey]] = {}
+        for part in parts.values():
+            for key in part.summaries:
+                if (key.model_id, key.model_version) not in self._grids:
+                    unknown.setdefault(key.tick, set()).add(key)
+        for keys in unknown.values():
+            for key in sorted(keys, key=lambda key: admission_rank(key.model_id, key.model_version))[
+                self._config.max_models :
+            ]:
+                for part in parts.values():
+                    dropped = part.summaries.pop(key, None)
+                    if dropped:
+                        self._tallies[part.source.topic].over_bound += dropped[1].events
+
+    def _progress_records(self, parts: Mapping[TopicPartition, _Owned]) -> Iterator[OutputRecord]:
+        entry = progress(
+            self._counts,
+            (PartitionProgress(*tp, part.next_offset, part.clock.watermark) for tp, part in parts.items()),
+        )
+        value = encode(entry)
+        for partition in range(self._config.summaries_partitions):
+            yield OutputRecord(self._config.summaries_topic, None, value, (), partition)
+
+
+def _is_control(headers: Sequence[tuple[str, bytes | None]]) -> bool:
+    return (CONTROL_HEADER, END_OF_STREAM) in (headers or ())
+
+
+def _watermark_of(metadata: str) -> int:
+    """The watermark that lies with a committed offset. Without any, detect still refuses what is over."""
+    if not metadata:
+        return NEVER
+    if not metadata.startswith(_METADATA):
+        raise StateError(f"the committed offset carries {metadata[:16]!r}, not a watermark that this version knows")
+    return int(metadata[len(_METADATA) :])
