@@ -1,0 +1,312 @@
+"""The composition root: settings become a topology, and the topology becomes a running service.
+
+Nothing else knows of all parts. Each stage runs in a thread of its own with its own consumer and producer; HTTP is
+answered by others, which read what the stages last published.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+from types import FrameType
+from typing import Final
+
+import structlog
+
+from streamdrift import __version__
+from streamdrift.baselines import Baseline
+from streamdrift.codecs import Source
+from streamdrift.errors import ConfigurationError
+from streamdrift.events import SourceKind
+from streamdrift.fold import FoldConfig, ModelKey
+from streamdrift.grids import SCORE
+from streamdrift.http.server import HttpServer
+from streamdrift.kafka.client import Cluster
+from streamdrift.kafka.commit import AtLeastOnce, publish
+from streamdrift.kafka.compacted import read_compacted
+from streamdrift.kafka.loop import StageLoop
+from streamdrift.kafka.topics import TopicSpec, ensure_topics
+from streamdrift.monitor import MonitorConfig
+from streamdrift.settings import Settings
+from streamdrift.stages.detect import DetectConfig
+from streamdrift.stages.stage import Stage, StartFrom
+from streamdrift.stages.summarise import SummariseConfig
+from streamdrift.status import LoopStatus, Snapshot
+from streamdrift.streams import RiverStream
+from streamdrift.telemetry import FeaturePolicy, FeatureSeries, StreamdriftCollector, registry
+from streamdrift.topology import GridBook, Topology
+
+LIVENESS_BOUND: Final = 60.0
+"""Seconds without a turn of a loop after which the process should be restarted; a commit may take some of it."""
+JOIN_TIMEOUT: Final = 30.0
+"""Seconds that a stage may take to commit and to leave its group at a stop."""
+DAY_MS: Final = 86_400_000
+
+
+def load_baselines(settings: Settings) -> dict[ModelKey, Baseline]:
+    """The baselines that the settings name. Raises ``ConfigurationError`` naming the key and the file."""
+    return {
+        (model_id, version): load_baseline(settings, model_id, version, path)
+        for model_id, model in settings.models.items()
+        for version, path in model.baselines.items()
+    }
+
+
+def load_baseline(settings: Settings, model_id: str, version: str, path: Path) -> Baseline:
+    """One of them, with the features that are watched."""
+    key = f"models.{model_id}.baselines.{version}"
+    try:
+        baseline = Baseline.read(path)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{key}: {error}") from None
+    grid = baseline.grid
+    if (grid.model_id, grid.model_version) != (model_id, version):
+        raise ConfigurationError(f"{key}: {path} is of model {grid.model_id}, version {grid.model_version}")
+    return baseline.only(settings.model(model_id).features.watches, "excluded by configuration")
+
+
+def topology(settings: Settings) -> Topology:
+    """What the settings come to. Raises ``ConfigurationError``."""
+    tick_us = settings.time.tick.microseconds
+    sources = [_source(settings, i) for i, s in enumerate(settings.sources) if s.kind is not SourceKind.LABELS]
+    baselines = load_baselines(settings)
+    configs = {model_id: _monitor(settings, model_id) for model_id in settings.models}
+    other = _monitor(settings, "")
+
+    def monitor(model_id: str) -> MonitorConfig:
+        return configs.get(model_id, other)
+
+    def raw(model_id: str) -> Collection[str]:
+        return {stream.column for stream in monitor(model_id).river}
+
+    fold = FoldConfig(tick_us, monitor, tuple(baselines), [s.topic for s in sources], settings.bounds.models)
+    topics = settings.topics
+    return Topology(
+        sources,
+        baselines,
+        raw,
+        SummariseConfig(
+            tick_us=tick_us,
+            skew_us=settings.time.future_skew.microseconds,
+            idle=settings.time.idle,
+            idle_after=settings.time.idle_after.seconds,
+            max_ahead=settings.time.max_ahead,
+            commit_interval=settings.commit_interval.seconds,
+            max_models=settings.bounds.models,
+            summaries_topic=topics.summaries,
+            summaries_partitions=topics.partitions,
+            dead_letters_topic=topics.dead_letters,
+            dead_letter_values=settings.dead_letters == "raw",
+        ),
+        DetectConfig(
+            fold,
+            summaries_topic=topics.summaries,
+            state_topic=topics.state,
+            alerts_topic=topics.alerts,
+            source=f"/{settings.kafka.application}",
+            snapshot_interval=settings.snapshot_interval.seconds,
+        ),
+        topics.grids,
+    )
+
+
+def _source(settings: Settings, index: int) -> Source:
+    source = settings.sources[index]
+    return Source(
+        source.topic,
+        source.kind,
+        source.time_of(),
+        source.timestamp_unit,
+        source.zone,
+        settings.lateness(source).microseconds,
+        source.end_of_stream,
+        settings.bounds.message_bytes,
+    )
+
+
+def _monitor(settings: Settings, model_id: str) -> MonitorConfig:
+    streams = [RiverStream(SCORE, river.spec) for river in settings.score_river(model_id)]
+    for name, feature in settings.model(model_id).features.named.items():
+        streams += [RiverStream(name, river.spec) for river in feature.river]
+    return MonitorConfig(settings.time.tick.microseconds, settings.window(model_id).microseconds, tuple(streams))
+
+
+def topic_specs(settings: Settings) -> list[TopicSpec]:
+    """The topics that a service needs: the sources must exist, its own are created."""
+    topics, partitions, replication = settings.topics, settings.topics.partitions, settings.topics.replication or -1
+    forever = {"cleanup.policy": "delete", "retention.ms": "-1"}
+    compact = {"cleanup.policy": "compact"}
+    return [
+        *(TopicSpec(s.topic, create=False) for s in settings.sources if s.kind is not SourceKind.LABELS),
+        TopicSpec(topics.summaries, partitions, forever, tuple(forever), replication),
+        TopicSpec(topics.state, partitions, compact, tuple(compact), replication),
+        TopicSpec(topics.grids, 1, compact, tuple(compact), replication),
+        TopicSpec(
+            topics.alerts, None, {"cleanup.policy": "compact,delete", "retention.ms": str(90 * DAY_MS)}, (), replication
+        ),
+        TopicSpec(topics.dead_letters, None, {"retention.ms": str(7 * DAY_MS)}, (), replication),
+    ]
+
+
+@dataclass(slots=True)
+class _Running:
+    """A stage at work."""
+
+    stage: Stage
+    loop: StageLoop
+    thread: Thread
+
+
+class Service:
+    """All stages of a configuration in this process, and their HTTP port."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        cluster: Cluster | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``cluster`` stands in for the one of the settings (the embedded broker's). Raises ``ConfigurationError``."""
+        self._settings = settings
+        self._cluster = cluster or Cluster(settings.kafka.bootstrap_servers, settings.kafka.properties())
+        self._clock = clock
+        self._topology = topology(settings)
+        self._exit = ExitStack()
+        self._running: list[_Running] = []
+        self._ended = Event()
+        self._log = structlog.get_logger()
+        self.failed: BaseException | None = None
+        """What ended a stage that was not asked to stop."""
+        self.url = ""
+        """Where the page is, once started."""
+
+    def start(self) -> None:
+        """Prepare topics and baselines, and set everything to work.
+
+        Raises ``BrokerUnreachable`` and ``ConfigurationError``; nothing is left running then.
+        """
+        with ExitStack() as undo:
+            undo.callback(self.stop)
+            self._prepare()
+            self._serve_http()
+            for running in self._running:
+                running.thread.start()
+            undo.pop_all()
+        self._log.info("started", version=__version__, url=self.url, models=len(self._topology.baselines))
+
+    def stop(self) -> None:
+        """Stop cleanly: commit what is due, leave the groups, close the port. May be called twice."""
+        # Summaries first: detect then reads what summarise committed last, if it gets to it.
+        for running in self._running:
+            running.loop.stop()
+        for running in self._running:
+            if running.thread.ident is not None:
+                running.thread.join(JOIN_TIMEOUT)
+        self._exit.close()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until a stage has ended by itself; whether one has."""
+        return self._ended.wait(timeout)
+
+    def status(self) -> Snapshot:
+        """What the service shows of itself now; any thread may ask."""
+        return Snapshot(
+            self._summarise.status(),
+            tuple(self._detect.models.values()),
+            tuple(_loop_status(running) for running in self._running),
+            self._detect.counts.replayed,
+        )
+
+    def _prepare(self) -> None:
+        found = ensure_topics(self._cluster, topic_specs(self._settings))
+        for source in self._settings.sources:
+            if source.kind is not SourceKind.LABELS:
+                self._log.info("source", topic=source.topic, partitions=found[source.topic])
+        publish(self._cluster, self._topology.grid_records())
+        publish(self._cluster, self._topology.control_records())
+        book = GridBook(read_compacted(self._cluster, self._settings.topics.grids))
+        self._summarise = self._topology.new_summarise()
+        self._detect = self._topology.new_detect(book)
+        self._add(self._summarise, StartFrom(self._settings.kafka.start_from))
+        self._add(self._detect, StartFrom.EARLIEST)
+
+    def _add(self, stage: Stage, start_from: StartFrom) -> None:
+        committer = self._exit.enter_context(AtLeastOnce(self._cluster))
+        group = f"{self._settings.kafka.application}-{stage.name}"
+        loop = StageLoop(
+            stage, self._cluster, group_id=group, start_from=start_from, committer=committer, clock=self._clock
+        )
+        thread = Thread(target=self._run, args=(loop, stage.name), name=stage.name, daemon=True)
+        self._running.append(_Running(stage, loop, thread))
+
+    def _run(self, loop: StageLoop, name: str) -> None:
+        try:
+            loop.run()
+        except BaseException as error:  # noqa: BLE001 — the main thread decides what it means
+            self.failed = self.failed or error
+            self._log.error("stage failed", stage=name, error=str(error))
+        finally:
+            self._ended.set()
+
+    def _serve_http(self) -> None:
+        settings = self._settings
+        listed = {m: frozenset(model.features.named) for m, model in settings.models.items()}
+        policy = FeaturePolicy(FeatureSeries(settings.metrics.features), listed)
+        collector = StreamdriftCollector(self.status, features=policy, bound=settings.bounds.series)
+        server = HttpServer(
+            settings.http.host,
+            settings.http.port,
+            read=self.status,
+            registry=registry(collector),
+            heartbeat_bound_s=LIVENESS_BOUND,
+            clock=self._clock,
+        )
+        server.start()
+        self._exit.callback(server.stop)
+        self.url = server.url
+
+
+def _loop_status(running: _Running) -> LoopStatus:
+    loop = running.loop
+    status = loop.status
+    return LoopStatus(
+        running.stage.name,
+        loop.last_poll or None,
+        loop.assigned,
+        loop.restored,
+        status.rebalances,
+        {tp: partition.lag for tp, partition in status.partitions.items()},
+    )
+
+
+def serve(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT; the exit code. A second signal ends the process at once."""
+    log = structlog.get_logger()
+    for warning in settings.warnings():
+        log.warning("setting", message=warning)
+    service = Service(settings)
+    stop_asked = Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 — the signature of a signal handler
+        if stop_asked.is_set():
+            os._exit(128 + number)
+        stop_asked.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ask)
+    service.start()
+    # An Event's wait without a time-out could not be interrupted by a signal on every platform.
+    while not stop_asked.is_set() and not service.wait(0.5):
+        pass
+    service.stop()
+    if service.failed is not None:
+        raise service.failed
+    log.info("stopped")
+    return 0

@@ -1,0 +1,249 @@
+"""The topology: which stages there are, and what joins them; and a driver that runs it without a broker.
+
+``Topology`` is what a configuration comes to. ``streamdrift.assembly`` runs it on Kafka; ``TopologyDriver`` runs
+the same stages in memory, records in and records out, for tests, replays, and for users who want to see what their
+configuration does to their events::
+
+    driver = TopologyDriver(topology(settings), partitions=3)
+    driver.send("predictions", event_bytes)
+    driver.run()
+    driver.alerts            # the data of every alert so far
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+from streamdrift.baselines import Baseline
+from streamdrift.codecs import Source
+from streamdrift.errors import StateError
+from streamdrift.fold import ModelKey
+from streamdrift.log import BaselineSet, encode, partition_of
+from streamdrift.records import Commit, Headers, OutputRecord, Position, Record, RecordBatch, TopicPartition
+from streamdrift.stages.detect import Detect, DetectConfig
+from streamdrift.stages.stage import Stage
+from streamdrift.stages.summarise import CONTROL_HEADER, END_OF_STREAM, Summarise, SummariseConfig
+
+BaselineLookup = Callable[[str], Baseline]
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The stages of one configuration, and the baselines that it names."""
+
+    sources: Sequence[Source]
+    baselines: Mapping[ModelKey, Baseline]
+    raw: Callable[[str], Collection[str]]
+    """The columns of a model (by id) whose values are kept one by one."""
+    summarise: SummariseConfig
+    detect: DetectConfig
+    grids_topic: str = "streamdrift-grids"
+
+    def new_summarise(self) -> Summarise:
+        grids = {key: baseline.grid for key, baseline in self.baselines.items()}
+        return Summarise(self.summarise, self.sources, grids, self.raw)
+
+    def new_detect(self, baselines: BaselineLookup) -> Detect:
+        return Detect(self.detect, baselines)
+
+    def grid_records(self) -> Iterator[OutputRecord]:
+        """The configured baselines for the compacted topic, by content: writing them again changes nothing."""
+        for baseline in self.baselines.values():
+            yield OutputRecord(self.grids_topic, baseline.id.encode(), zlib.compress(baseline.to_json()))
+
+    def control_records(self) -> Iterator[OutputRecord]:
+        """What tells detect which baseline is in effect; to be written once the grids are, before any summary."""
+        topic, partitions = self.summarise.summaries_topic, self.summarise.summaries_partitions
+        for (model_id, version), baseline in self.baselines.items():
+            value = encode(BaselineSet(model_id, version, baseline.id))
+            yield OutputRecord(topic, model_id.encode(), value, (), partition_of(model_id, partitions))
+
+
+class GridBook:
+    """Baselines by id, from the records of the grids topic; read when they are asked for."""
+
+    def __init__(self, records: Mapping[bytes, bytes]) -> None:
+        self._records = dict(records)
+        self._baselines: dict[str, Baseline] = {}
+
+    def __call__(self, baseline_id: str) -> Baseline:
+        """Raises ``StateError`` for a baseline that was published after the book was read: a restart reads it again."""
+        if baseline_id not in self._baselines:
+            value = self._records.get(baseline_id.encode())
+            if value is None:
+                raise StateError(f"baseline {baseline_id} is not in the grids topic, or not yet")
+            try:
+                self._baselines[baseline_id] = Baseline.from_json(zlib.decompress(value))
+            except (zlib.error, ValueError) as error:
+                raise StateError(f"baseline {baseline_id} in the grids topic cannot be read: {error}") from None
+        return self._baselines[baseline_id]
+
+
+_EPOCH_OF_DRIVER: Final = 4_000_000_000.0
+"""The driver's clock, unless another is given: past every event, so that the future guard stays out of the way."""
+
+
+class _Partition:
+    """Records of one partition that someone may still read."""
+
+    def __init__(self) -> None:
+        self.records: deque[Record] = deque()
+        self.end = 0
+
+    def append(self, timestamp: int, key: bytes | None, value: bytes | None, headers: Headers) -> None:
+        self.records.append(Record(self.end, timestamp, key, value, headers))
+        self.end += 1
+
+    def batch(self, tp: TopicPartition, start: int, limit: int) -> RecordBatch | None:
+        """At most ``limit`` records from offset ``start`` on."""
+        first = self.end - len(self.records)
+        rows = list(islice(self.records, start - first, start - first + limit))
+        return RecordBatch(*tp, *zip(*rows, strict=True)) if rows else None
+
+    def trim(self, offset: int) -> None:
+        """Forget what nobody reads again."""
+        while self.records and self.records[0].offset < offset:
+            self.records.popleft()
+
+
+class TopologyDriver:
+    """Runs a topology in memory, in one thread, deterministically. Delivery is at least once."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        *,
+        partitions: int = 1,
+        batch_size: int = 500,
+        now: float = _EPOCH_OF_DRIVER,
+    ) -> None:
+        """``partitions`` is that of every input topic; ``now`` the clock (seconds since the epoch)."""
+        self._topology = topology
+        self._batch_size = batch_size
+        self.now = now
+        self._logs: dict[TopicPartition, _Partition] = {}
+        self._counts = {source.topic: partitions for source in topology.sources}
+        self._counts[topology.summarise.summaries_topic] = topology.summarise.summaries_partitions
+        for topic, count in self._counts.items():
+            for number in range(count):
+                self._logs[TopicPartition(topic, number)] = _Partition()
+        self._committed: dict[tuple[str, TopicPartition], Position] = {}
+        self._compacted: dict[TopicPartition, dict[bytes, bytes]] = {}
+        self._outputs: dict[str, list[OutputRecord]] = {}
+        self._write(Commit(list(topology.grid_records())), "")
+        self._write(Commit(list(topology.control_records())), "")
+        self._start()
+
+    # What a user does
+
+    def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None = None,
+        partition: int = 0,
+        timestamp: int | None = None,
+        headers: Headers = (),
+    ) -> None:
+        """Append an input record; ``timestamp`` is its Kafka time in milliseconds, the clock's if None."""
+        milliseconds = int(self.now * 1_000) if timestamp is None else timestamp
+        self._logs[TopicPartition(topic, partition)].append(milliseconds, key, value, headers)
+
+    def end_of_stream(self) -> None:
+        """Send the marker that ends every input partition (of sources that honour it)."""
+        for source in self._topology.sources:
+            for number in range(self._counts[source.topic]):
+                self.send(source.topic, None, partition=number, headers=[(CONTROL_HEADER, END_OF_STREAM)])
+
+    def advance(self, seconds: float) -> None:
+        """Let the clock go on."""
+        self.now += seconds
+
+    def run(self) -> None:
+        """Let both stages read whatever there is, and commit it."""
+        for stage in (self.summarise, self.detect):
+            self._drain(stage)
+
+    def stop(self) -> None:
+        """Stop the stages cleanly: everything that is due is committed."""
+        for stage in (self.summarise, self.detect):
+            self._write(stage.take(self.now, final=True), stage.name)
+
+    def restart(self) -> None:
+        """Stop cleanly and start new stages where the old ones stood."""
+        self.stop()
+        self._start()
+
+    def crash(self) -> None:
+        """Drop the stages as they are, and start new ones from what was committed."""
+        self._start()
+
+    @property
+    def alerts(self) -> list[dict[str, Any]]:
+        """The data of all alerts so far, in the order in which they were published."""
+        return [json.loads(record.value or b"") for record in self.read(self._topology.detect.alerts_topic)]
+
+    def read(self, topic: str) -> list[OutputRecord]:
+        """The records of an output topic so far: alerts or dead letters."""
+        return self._outputs.get(topic, [])
+
+    # What a broker and a loop do
+
+    def _start(self) -> None:
+        grids = self._compacted.get(TopicPartition(self._topology.grids_topic, 0), {})
+        self.summarise = self._topology.new_summarise()
+        self.detect = self._topology.new_detect(GridBook(grids))
+        self._positions: dict[tuple[str, TopicPartition], int] = {}
+        for stage in (self.summarise, self.detect):
+            stage.topology({topic: self._counts[topic] for topic in stage.inputs})
+            for tp in self._inputs(stage):
+                start = self._committed.get((stage.name, tp), Position(0))
+                state = self._compacted.get(TopicPartition(stage.state_topic or "", tp.partition), {})
+                stage.assigned(tp, start, state)
+                self._positions[stage.name, tp] = start.offset
+
+    def _inputs(self, stage: Stage) -> Iterable[TopicPartition]:
+        return [tp for tp in self._logs if tp.topic in stage.inputs]
+
+    def _drain(self, stage: Stage) -> None:
+        while sum(self._poll(stage, tp) for tp in self._inputs(stage) if tp not in stage.paused()):
+            self._write(stage.take(self.now), stage.name)
+        for tp in self._inputs(stage):
+            if self._positions[stage.name, tp] == self._logs[tp].end:
+                stage.reached_end(tp, self.now)
+        # Whatever is pending goes out, so that a run leaves nothing behind that a clock would have to bring out.
+        self._write(stage.take(self.now, final=stage is self.summarise), stage.name)
+
+    def _poll(self, stage: Stage, tp: TopicPartition) -> bool:
+        position = self._positions[stage.name, tp]
+        batch = self._logs[tp].batch(tp, position, self._batch_size)
+        if batch is None:
+            stage.reached_end(tp, self.now)
+            return False
+        stage.process(batch, self.now)
+        self._positions[stage.name, tp] = batch.offsets[-1] + 1
+        return True
+
+    def _write(self, commit: Commit, group: str) -> None:
+        for record in commit.outputs:
+            self._produce(record)
+        for tp, position in commit.offsets.items():
+            self._committed[group, tp] = position
+            self._logs[tp].trim(position.offset)
+
+    def _produce(self, record: OutputRecord) -> None:
+        tp = TopicPartition(record.topic, record.partition or 0)
+        if tp in self._logs:
+            self._logs[tp].append(int(self.now * 1_000), record.key, record.value, record.headers)
+        elif record.topic in {self._topology.grids_topic, self._topology.detect.state_topic}:
+            assert record.key is not None  # noqa: S101 — compacted topics are written with keys
+            self._compacted.setdefault(tp, {})[record.key] = record.value or b""
+        else:
+            self._outputs.setdefault(record.topic, []).append(record)
