@@ -14,10 +14,18 @@ from typing import Final
 import msgspec
 
 from streamdrift.baselines import Baseline
+from streamdrift.entries import (
+    BaselineSet,
+    LogEntry,
+    PartitionProgress,
+    Progress,
+    SummaryPart,
+    admission_rank,
+    from_part,
+)
 from streamdrift.errors import StateError
 from streamdrift.grids import Grid, blind_grid
 from streamdrift.incidents import Alert
-from streamdrift.log import BaselineSet, LogEntry, PartitionProgress, Progress, SummaryPart, admission_rank, from_part
 from streamdrift.monitor import Monitor, MonitorConfig
 from streamdrift.records import TopicPartition
 from streamdrift.status import ModelStatus

@@ -22,9 +22,9 @@ from typing import Any, Final
 
 from streamdrift.baselines import Baseline
 from streamdrift.codecs import Source
+from streamdrift.entries import BaselineSet, encode, partition_of
 from streamdrift.errors import StateError
 from streamdrift.fold import ModelKey
-from streamdrift.log import BaselineSet, encode, partition_of
 from streamdrift.records import Commit, Headers, OutputRecord, Position, Record, RecordBatch, TopicPartition
 from streamdrift.stages.detect import Detect, DetectConfig
 from streamdrift.stages.stage import Stage

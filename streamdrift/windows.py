@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from streamdrift.baselines import Baseline
 from streamdrift.detectors import effects
+from streamdrift.entries import pack, unpack
 from streamdrift.grids import SPECIAL_SLOTS, Column, Kind
-from streamdrift.log import pack, unpack
 from streamdrift.merging import merge_bins, merge_categories
 from streamdrift.summaries import Moments, Names, Summary
 

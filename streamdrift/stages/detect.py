@@ -13,9 +13,9 @@ from typing import Any, Final
 import msgspec
 
 from streamdrift.baselines import Baseline
+from streamdrift.entries import decode
 from streamdrift.evidence import rfc3339
 from streamdrift.fold import FoldConfig, FoldCounts, ModelKey, PartitionFold, PublishedAlert
-from streamdrift.log import decode
 from streamdrift.records import Commit, OutputRecord, Position, RecordBatch, TopicPartition
 from streamdrift.status import ModelStatus
 from streamdrift.ticks import MICROSECONDS

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from streamdrift.codecs import Decoded, Source
 from streamdrift.codecs.json import JsonDecoder
+from streamdrift.entries import PartitionProgress, admission_rank, encode, partition_of, progress, to_parts
 from streamdrift.errors import StateError
 from streamdrift.events import Batch, DeadLetter
 from streamdrift.grids import Grid
-from streamdrift.log import PartitionProgress, admission_rank, encode, partition_of, progress, to_parts
 from streamdrift.records import NO_TIMESTAMP, Commit, OutputRecord, Position, RecordBatch, TopicPartition
 from streamdrift.status import SourceStatus
 from streamdrift.summaries import Summary, SummaryKey, summarise
