@@ -1,0 +1,156 @@
+"""``/api/v1/status``: the document behind the status page.
+
+::
+
+    {"version": "0.1.0", "time": "2026-11-22T10:00:05.000Z",
+     "sources": [{"topic", "kind", "consumed", "summarised", "late", "control", "over_bound", "rejected": {reason: n},
+                  "lag": n | null, "watermark": time | null, "ended": bool}],
+     "models": [{"model_id", "model_version", "state", "baseline_id", "events", "ticks_closed", "last_event_time",
+                 "window_events", "features": [...], "unmonitored": {name: reason}, "river": [...],
+                 "incidents": [...], "alerts_published": [{"kind", "severity", "count"}], "state_bytes"}],
+     "stages": [{"stage", "last_poll", "assigned", "restored", "rebalances": {event: n}, "lag": n}]}
+
+Times are RFC 3339 in UTC; what is not known is null; keys are only ever added.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from streamdrift import __version__
+from streamdrift.status import (
+    FeatureStatus,
+    IncidentStatus,
+    LoopStatus,
+    ModelStatus,
+    RiverStatus,
+    Snapshot,
+    SourceStatus,
+)
+from streamdrift.ticks import END_OF_TIME, MICROSECONDS
+
+Document = dict[str, object]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def status(snapshot: Snapshot, now_s: float) -> Document:
+    """The whole document, of values that any JSON encoder takes."""
+    return {
+        "version": __version__,
+        "time": rfc3339(now_s * MICROSECONDS),
+        "sources": [_source(source, lag_of(source.topic, snapshot.loops)) for source in snapshot.sources],
+        "models": [_model(model) for model in snapshot.models],
+        "stages": [_stage(loop) for loop in snapshot.loops],
+    }
+
+
+def rfc3339(time_us: float | None) -> str | None:
+    """A time in UTC to the millisecond; None for None and for what no calendar holds."""
+    if time_us is None:
+        return None
+    try:
+        moment = _EPOCH + timedelta(microseconds=time_us)
+    except OverflowError:
+        return None
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def lag_of(topic: str, loops: Sequence[LoopStatus]) -> int | None:
+    """Records of a topic that are still to be read by the stage furthest behind; None while no partition is owned."""
+    lags = [[lag for tp, lag in loop.lag.items() if tp.topic == topic] for loop in loops]
+    return max((sum(lag) for lag in lags if lag), default=None)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _source(source: SourceStatus, lag: int | None) -> Document:
+    return {
+        "topic": source.topic,
+        "kind": source.kind,
+        "consumed": source.consumed,
+        "summarised": source.summarised,
+        "late": source.late,
+        "control": source.control,
+        "over_bound": source.over_bound,
+        "rejected": dict(source.dead),
+        "lag": lag,
+        "watermark": rfc3339(source.watermark_us),
+        "ended": source.watermark_us is not None and source.watermark_us >= END_OF_TIME,
+    }
+
+
+def _model(model: ModelStatus) -> Document:
+    return {
+        "model_id": model.model_id,
+        "model_version": model.model_version,
+        "state": model.state,
+        "baseline_id": model.baseline_id,
+        "events": model.events,
+        "ticks_closed": model.ticks_closed,
+        "last_event_time": rfc3339(model.last_event_us),
+        "window_events": model.window_events,
+        "features": [_feature(feature) for feature in model.features],
+        "unmonitored": dict(model.unmonitored),
+        "river": [_river(river) for river in model.river],
+        "incidents": [_incident(incident) for incident in model.incidents],
+        "alerts_published": [
+            {"kind": kind, "severity": severity, "count": count} for (kind, severity), count in model.alerts.items()
+        ],
+        "state_bytes": model.state_bytes,
+    }
+
+
+def _feature(feature: FeatureStatus) -> Document:
+    return {
+        "name": feature.name,
+        "kind": feature.kind,
+        "role": feature.role,
+        "state": feature.state,
+        "effects": {metric: _finite(effect) for metric, effect in feature.effects.items()},
+        "evidence_ratio": _finite(feature.evidence_ratio),
+        "detector": feature.detector,
+        "missing_ratio": _finite(feature.missing_ratio),
+        "unseen_ratio": _finite(feature.unseen_ratio),
+        "type_error_ratio": _finite(feature.type_error_ratio),
+        "mean": _finite(feature.mean),
+        "baseline_mean": _finite(feature.baseline_mean),
+    }
+
+
+def _river(river: RiverStatus) -> Document:
+    return {
+        "stream": river.stream,
+        "detector": river.detector,
+        "detections": river.detections,
+        "last_detection": rfc3339(river.last_detection_us),
+    }
+
+
+def _incident(incident: IncidentStatus) -> Document:
+    return {
+        "incident_id": incident.incident_id,
+        "kind": incident.kind,
+        "severity": incident.severity,
+        "phase": incident.phase,
+        "summary": incident.summary,
+        "features": list(incident.features),
+        "started": rfc3339(incident.started_us),
+        "resolved": rfc3339(incident.resolved_us),
+    }
+
+
+def _stage(loop: LoopStatus) -> Document:
+    return {
+        "stage": loop.stage,
+        "last_poll": rfc3339(None if loop.last_poll_s is None else loop.last_poll_s * MICROSECONDS),
+        "assigned": loop.assigned,
+        "restored": loop.restored,
+        "rebalances": dict(loop.rebalances),
+        "lag": sum(loop.lag.values()),
+    }

@@ -1,0 +1,372 @@
+"""What Prometheus is shown: names, labels, bounds, and that nothing stays which is no longer there."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from streamdrift import telemetry
+from streamdrift.records import TopicPartition
+from streamdrift.status import (
+    FeatureState,
+    FeatureStatus,
+    IncidentStatus,
+    LoopStatus,
+    ModelState,
+    ModelStatus,
+    RiverStatus,
+    Snapshot,
+    SourceStatus,
+)
+from streamdrift.telemetry import METRICS, FeaturePolicy, FeatureSeries, Metric, StreamdriftCollector
+from streamdrift.ticks import END_OF_TIME
+
+Labels = Mapping[str, str]
+
+FRAUD = {"model": "fraud", "model_version": "7"}
+AMOUNT = {**FRAUD, "feature": "amount"}
+
+
+def feature(name: str = "amount", role: str = "feature") -> FeatureStatus:
+    return FeatureStatus(
+        name,
+        "numeric",
+        role,
+        FeatureState.WARNING,
+        {"psi": 0.31, "wasserstein": 0.9},
+        evidence_ratio=3.1,
+        missing_ratio=0.25,
+        unseen_ratio=0.0,
+        type_error_ratio=0.125,
+        detector="psi_windows",
+    )
+
+
+def model(features: Sequence[FeatureStatus] = (), *, model_id: str = "fraud") -> ModelStatus:
+    return ModelStatus(
+        model_id,
+        "7",
+        ModelState.WATCHING,
+        "b1",
+        events=1000,
+        ticks_closed=40,
+        last_event_us=1_000_000,
+        window_events=900,
+        features=tuple(features),
+        state_bytes=512,
+    )
+
+
+def loop(stage: str, lag: int) -> LoopStatus:
+    lags = {TopicPartition("summaries", 3): lag}
+    return LoopStatus(stage, 12.5, assigned=True, restored=True, rebalances={"assigned": 1}, lag=lags)
+
+
+FULL = Snapshot(
+    sources=[SourceStatus("predictions", "predictions", 100, 80, 3, 1, 2, {"malformed": 4}, 1_500_000)],
+    models=[
+        replace(
+            model([feature(), feature("prediction.score", "prediction")]),
+            river=(RiverStatus("prediction.score", "drift.ADWIN", 2),),
+            incidents=(
+                IncidentStatus("i1", "data_drift", "warning", "started", "amount shifted", ("amount",), 1),
+                IncidentStatus("i0", "data_drift", "critical", "resolved", "amount shifted", ("amount",), 1, 2),
+            ),
+            alerts={("data_drift", "warning"): 3},
+        )
+    ],
+    loops=[loop("detect", 7)],
+    replayed_records=9,
+)
+
+
+def text_of(collector: StreamdriftCollector) -> str:
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return generate_latest(registry).decode()
+
+
+def parsed(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    series: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            key = (sample.name, frozenset(sample.labels.items()))
+            assert key not in series, f"{key} stands twice"
+            series[key] = sample.value
+    return series
+
+
+class Exposition:
+    """A scrape, as Prometheus would read it."""
+
+    def __init__(self, snapshot: Snapshot, policy: FeaturePolicy | None = None, bound: int = 10_000) -> None:
+        self.snapshot = snapshot
+        self.collector = StreamdriftCollector(lambda: self.snapshot, features=policy, bound=bound)
+        self.scrape()
+
+    def scrape(self) -> None:
+        self.series = parsed(text_of(self.collector))
+
+    def value(self, metric: Metric, labels: Labels | None = None) -> float | None:
+        return self.series.get((metric.name, frozenset((labels or {}).items())))
+
+    def of(self, metric: Metric) -> list[dict[str, str]]:
+        return [dict(labels) for name, labels in self.series if name == metric.name]
+
+    def features(self, model_id: str = "fraud") -> list[str]:
+        return [labels["feature"] for labels in self.of(telemetry.FEATURE_STATE) if labels["model"] == model_id]
+
+    def dropped(self, reason: str) -> float | None:
+        return self.value(telemetry.SERIES_DROPPED, {"reason": reason})
+
+
+def test_every_declared_metric_is_in_the_table_once() -> None:
+    declared = [value for value in vars(telemetry).values() if isinstance(value, Metric)]
+    assert sorted(m.name for m in METRICS) == sorted(m.name for m in declared)
+    assert len({m.name for m in METRICS}) == len(METRICS)
+
+
+def test_every_declared_metric_is_rendered_with_its_labels_and_nothing_else_is() -> None:
+    seen = {name: set(dict(labels)) for name, labels in Exposition(FULL).series}
+    assert seen == {metric.name: set(metric.labels) for metric in METRICS}
+
+
+@pytest.mark.parametrize(
+    ("metric", "labels", "expected"),
+    [
+        (telemetry.RECORDS_CONSUMED, {"source": "predictions"}, 100),
+        (telemetry.RECORDS_REJECTED, {"source": "predictions", "reason": "malformed"}, 4),
+        (telemetry.RECORDS_REJECTED, {"source": "predictions", "reason": "over_bound"}, 2),
+        (telemetry.RECORDS_LATE, {"source": "predictions"}, 3),
+        (telemetry.WATERMARK, {"source": "predictions"}, 1.5),
+        (telemetry.LAST_POLL, {"stage": "detect"}, 12.5),
+        (telemetry.REBALANCES, {"stage": "detect", "event": "assigned"}, 1),
+        (telemetry.CONSUMER_LAG, {"topic": "summaries", "partition": "3"}, 7),
+        (telemetry.REPLAYED_RECORDS, {}, 9),
+        (telemetry.MODEL_STATE, {**FRAUD, "state": "watching"}, 1),
+        (telemetry.MODEL_STATE, {**FRAUD, "state": "no_baseline"}, 0),
+        (telemetry.TICKS_CLOSED, FRAUD, 40),
+        (telemetry.EVENTS, FRAUD, 1000),
+        (telemetry.STATE_BYTES, FRAUD, 512),
+        (telemetry.EVIDENCE_RATIO_MAX, FRAUD, 3.1),
+        (telemetry.FEATURES, {**FRAUD, "state": "warning"}, 2),
+        (telemetry.FEATURES, {**FRAUD, "state": "ok"}, 0),
+        (telemetry.INCIDENTS_OPEN, {**FRAUD, "kind": "data_drift", "severity": "warning"}, 1),
+        (telemetry.INCIDENTS_OPEN, {**FRAUD, "kind": "data_drift", "severity": "critical"}, 0),
+        (telemetry.ALERTS_PUBLISHED, {**FRAUD, "kind": "data_drift", "severity": "warning"}, 3),
+        (telemetry.ALERTS_PUBLISHED, {**FRAUD, "kind": "data_quality", "severity": "info"}, 0),
+        (telemetry.RIVER_DETECTIONS, {**FRAUD, "stream": "prediction.score", "detector": "drift.ADWIN"}, 2),
+        (telemetry.DRIFT_EFFECT, {**AMOUNT, "metric": "psi"}, 0.31),
+        (telemetry.EVIDENCE_RATIO, {**AMOUNT, "detector": "psi_windows"}, 3.1),
+        (telemetry.FEATURE_STATE, AMOUNT, 2),
+        (telemetry.MISSING_RATIO, AMOUNT, 0.25),
+        (telemetry.UNSEEN_CATEGORY_RATIO, AMOUNT, 0),
+        (telemetry.TYPE_ERROR_RATIO, AMOUNT, 0.125),
+    ],
+)
+def test_a_status_value_is_shown_as(metric: Metric, labels: Labels, expected: float) -> None:
+    assert Exposition(FULL).value(metric, labels) == expected
+
+
+def test_states_of_features_have_the_numbers_of_the_contract() -> None:
+    numbers = {state.value: number for state, number in telemetry.STATE_NUMBERS.items()}
+    assert numbers == {"ok": 0, "info": 1, "warning": 2, "critical": 3, "no_data": 4, "learning": 5}
+
+
+def test_a_model_without_a_baseline_is_visible() -> None:
+    shown = Exposition(Snapshot(models=[replace(model(), state=ModelState.NO_BASELINE, baseline_id=None)]))
+    assert shown.value(telemetry.MODEL_STATE, {**FRAUD, "state": "no_baseline"}) == 1
+    assert shown.value(telemetry.MODEL_STATE, {**FRAUD, "state": "watching"}) == 0
+
+
+def test_what_is_not_known_has_no_series() -> None:
+    empty = FeatureStatus("amount", "numeric", "feature", FeatureState.NO_DATA)
+    shown = Exposition(
+        Snapshot(
+            [SourceStatus("predictions", "predictions")],
+            [model([empty])],
+            [LoopStatus("detect", None, assigned=False, restored=False)],
+        )
+    )
+    unknown = (telemetry.WATERMARK, telemetry.LAST_POLL, telemetry.EVIDENCE_RATIO_MAX, telemetry.EVIDENCE_RATIO)
+    for metric in (*unknown, telemetry.DRIFT_EFFECT, telemetry.MISSING_RATIO, telemetry.TYPE_ERROR_RATIO):
+        assert not shown.of(metric)
+    assert shown.value(telemetry.FEATURE_STATE, AMOUNT) == 4
+
+
+def test_no_series_is_ever_nan_or_infinite() -> None:
+    odd = replace(feature(), effects={"psi": math.nan, "wasserstein": math.inf}, evidence_ratio=math.nan)
+    shown = Exposition(Snapshot(models=[model([odd])]))
+    assert not shown.of(telemetry.DRIFT_EFFECT)
+    assert all(map(math.isfinite, shown.series.values()))
+
+
+def test_a_source_that_has_ended_has_no_watermark() -> None:
+    ended = SourceStatus("predictions", "predictions", watermark_us=END_OF_TIME)
+    assert not Exposition(Snapshot([ended])).of(telemetry.WATERMARK)
+
+
+def test_of_two_stages_that_read_a_partition_the_one_behind_is_shown() -> None:
+    labels = {"topic": "summaries", "partition": "3"}
+    assert (
+        Exposition(Snapshot(loops=[loop("join", 5), loop("summarise", 3)])).value(telemetry.CONSUMER_LAG, labels) == 5
+    )
+
+
+def test_series_of_a_model_and_a_partition_that_moved_away_vanish() -> None:
+    shown = Exposition(FULL)
+    shown.snapshot = Snapshot()
+    shown.scrape()
+    assert not [key for key in shown.series if "model" in dict(key[1]) or "topic" in dict(key[1])]
+
+
+HOSTILE = [
+    'say "hi"',
+    "two\nlines",
+    "back\\slash\\n",
+    "<script>alert(1)</script>",
+    "\u202eright to left",
+    "a\x00b\r",
+    "\ud800",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_arrive_as_they_are(name: str) -> None:
+    shown = Exposition(Snapshot(models=[model([feature(name)], model_id=name)]))
+    readable = name.encode("utf-8", "backslashreplace").decode()
+    labels = {"model": readable, "model_version": "7", "feature": readable}
+    assert shown.value(telemetry.MISSING_RATIO, labels) == 0.25
+
+
+def test_long_names_are_cut_and_stay_apart() -> None:
+    names = ["x" * 10_000 + end for end in "ab"]
+    shown = Exposition(Snapshot(models=[model([feature(name) for name in names])]))
+    cut = shown.features()
+    assert len(set(cut)) == 2
+    assert {len(name) for name in cut} == {telemetry.MAX_LABEL}
+
+
+def many(count: int) -> list[FeatureStatus]:
+    return [feature(f"f{i}") for i in range(count)]
+
+
+def test_fifty_features_of_a_model_have_series_and_the_rest_is_counted() -> None:
+    shown = Exposition(Snapshot(models=[model(many(60))]))
+    assert shown.features() == [f"f{i}" for i in range(50)]
+    assert shown.dropped("features_per_model") == 10 * 7
+    shown.scrape()
+    assert shown.dropped("features_per_model") == 10 * 7
+
+
+def test_features_that_have_series_keep_them_whatever_their_rank() -> None:
+    shown = Exposition(Snapshot(models=[model(many(60))]))
+    before = set(shown.features())
+    shown.snapshot = Snapshot(models=[model(many(60)[::-1])])
+    shown.scrape()
+    assert set(shown.features()) == before
+
+
+def test_the_prediction_has_series_beside_the_fifty() -> None:
+    shown = Exposition(Snapshot(models=[model([*many(60), feature("prediction.score", "prediction")])]))
+    assert "prediction.score" in shown.features()
+    assert len(shown.features()) == 51
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (FeaturePolicy(FeatureSeries.NONE), []),
+        (FeaturePolicy(FeatureSeries.LISTED), ["prediction.score"]),
+        (FeaturePolicy(FeatureSeries.LISTED, {"fraud": {"f1"}, "other": {"f2"}}), ["f1", "prediction.score"]),
+        (FeaturePolicy(FeatureSeries.ALL), ["f0", "f1", "f2", "prediction.score"]),
+        (FeaturePolicy(FeatureSeries.ALL, per_model=1), ["f0", "prediction.score"]),
+    ],
+)
+def test_the_policy_decides_which_features_have_series(policy: FeaturePolicy, expected: list[str]) -> None:
+    snapshot = Snapshot(models=[model([*many(3), feature("prediction.score", "prediction")])])
+    shown = Exposition(snapshot, policy)
+    assert shown.features() == expected
+    assert shown.of(telemetry.EVIDENCE_RATIO_MAX)
+
+
+def fleet(models: int, features: int) -> Snapshot:
+    return replace(FULL, models=[model(many(features), model_id=f"m{i}") for i in range(models)])
+
+
+def test_the_bound_of_series_holds_and_says_what_it_cost() -> None:
+    whole = len(Exposition(fleet(4, 50)).series)
+    shown = Exposition(fleet(4, 50), bound=500)
+    assert len(shown.series) == 500
+    assert shown.dropped("process_bound") == whole - 500
+    shown.scrape()
+    assert shown.dropped("process_bound") == whole - 500
+
+
+def test_the_bound_takes_features_first_and_models_that_came_last() -> None:
+    shown = Exposition(fleet(4, 50), bound=500)
+    shown.snapshot = replace(shown.snapshot, models=shown.snapshot.models[::-1])
+    shown.scrape()
+    assert {labels["model"] for labels in shown.of(telemetry.INCIDENTS_OPEN)} == {"m0", "m1", "m2", "m3"}
+    assert len(shown.features("m0")) == 50
+    assert not shown.features("m3")
+    assert shown.value(telemetry.RECORDS_CONSUMED, {"source": "predictions"}) == 100
+
+
+def test_series_that_are_left_out_again_are_counted_again() -> None:
+    shown = Exposition(fleet(4, 50), bound=500)
+    once = shown.dropped("process_bound")
+    assert once
+    crowd, shown.snapshot = shown.snapshot, fleet(1, 1)
+    shown.scrape()
+    shown.snapshot = crowd
+    shown.scrape()
+    assert shown.dropped("process_bound") == 2 * once
+
+
+def test_five_thousand_gauges_take_less_than_a_second() -> None:
+    collector = StreamdriftCollector(lambda: fleet(20, 40))
+    started = time.thread_time()
+    text = text_of(collector)
+    spent = time.thread_time() - started
+    assert text.count("\n") > 5_000
+    assert spent < 1
+
+
+def test_the_registry_shows_the_process_beside_streamdrift() -> None:
+    text = generate_latest(telemetry.registry(StreamdriftCollector(lambda: FULL))).decode()
+    names = {name for name, _ in parsed(text)}
+    assert {"streamdrift_build_info", "process_resident_memory_bytes", "python_gc_objects_collected_total"} <= names
+
+
+def complaints_of_promtool(text: str) -> str:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        message = "promtool is missing: apt-get install prometheus"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("names", [["amount"], HOSTILE[:-1], ["x" * 10_000]], ids=["plain", "hostile", "long"])
+def test_promtool_has_nothing_to_say(names: Iterable[str]) -> None:
+    models = [model([feature(name)], model_id=name) for name in names]
+    collector = StreamdriftCollector(lambda: replace(FULL, models=[*FULL.models, *models]))
+    assert complaints_of_promtool(generate_latest(telemetry.registry(collector)).decode()) == ""
+
+
+def test_promtool_complains_of_a_counter_without_total() -> None:
+    assert "_total" in complaints_of_promtool(
+        "# HELP streamdrift_bad Bad.\n# TYPE streamdrift_bad counter\nstreamdrift_bad 1\n"
+    )
