@@ -1,0 +1,251 @@
+"""Tables of training rows, read in chunks and as often as needed: CSV and Parquet files, and columns in memory.
+
+A reader is a ``Table``. It yields the values of each chunk as ``cells`` describes them, and does not interpret
+them; whoever reads a table that is not ``typed`` must find out what its text means.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdrift.cells import objects
+from streamdrift.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CHUNK_ROWS: Final = 1 << 16
+CHUNK_CELLS: Final = 1 << 20
+"""Wide tables come in shorter chunks: a chunk of text takes some 60 MB whatever its shape."""
+MIN_CHUNK_ROWS: Final = 256
+
+MISSING_CELLS: Final = frozenset(["", "nan", "NaN", "NAN", "null", "NULL"])
+"""Cells of a CSV file that hold no value. Not ``NA`` or ``None``: the one is Namibia, the other may be a category."""
+
+Chunk = Mapping[str, NDArray[Any]]
+"""Values by field name, all of the same length."""
+
+
+class Table(Protocol):
+    """Rows with named fields."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Field names, each once."""
+
+    @property
+    def typed(self) -> bool:
+        """Whether values have their own types; False: they are text (``str`` or None)."""
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All rows from the first on, at most ``CHUNK_ROWS`` at a time. Raises ``ConfigurationError``."""
+
+
+def open_table(path: Path, missing: Iterable[str] = (), delimiter: str | None = None) -> Table:
+    """The table in a file: ``.csv``, ``.tsv`` (also with ``.gz``) or ``.parquet``.
+
+    ``missing``: further cells of CSV that hold no value. ``delimiter`` of CSV, if it is not the suffix's.
+    Raises ``ConfigurationError`` for what cannot be opened or read as a table.
+    """
+    if not path.is_file():
+        raise ConfigurationError(f"{path}: {'is a directory' if path.is_dir() else 'no such file'}")
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    packed = suffixes[-1:] == [".gz"]
+    match suffixes[-2] if packed and len(suffixes) > 1 else suffixes[-1] if suffixes else "":
+        case ".csv" | ".tsv" as suffix:
+            return CsvTable(path, delimiter or ("\t" if suffix == ".tsv" else ","), MISSING_CELLS.union(missing))
+        case ".parquet" | ".pq" if not packed:
+            return ParquetTable(path)
+    raise ConfigurationError(f"{path}: unknown format; expected a .csv, .csv.gz, .tsv, .tsv.gz or .parquet file")
+
+
+def chunk_rows(columns: int) -> int:
+    """Rows of a chunk of so many columns."""
+    return max(MIN_CHUNK_ROWS, min(CHUNK_ROWS, CHUNK_CELLS // max(columns, 1)))
+
+
+def checked_names(names: Sequence[str], where: object) -> tuple[str, ...]:
+    """Names, if none is empty and none stands twice."""
+    for place, name in enumerate(names, 1):
+        if not name.strip():
+            raise ConfigurationError(f"{where}: column {place} has no name")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigurationError(f"{where}: more than one column is named {', '.join(map(repr, twice))}")
+    return tuple(names)
+
+
+class CsvTable:
+    """A CSV file with a header, in UTF-8 and with quotes as Excel writes them. Blank lines are skipped."""
+
+    typed = False
+
+    def __init__(self, path: Path, delimiter: str, missing: frozenset[str]) -> None:
+        self._path = path
+        self._delimiter = delimiter
+        self._missing = missing
+        with self._rows() as rows:
+            header = next(rows, None)
+        if header is None:
+            raise ConfigurationError(f"{path}: empty; expected a header with the names of the columns")
+        if len(header) == 1 and any(other in header[0] for other in ";\t|,"):
+            raise ConfigurationError(f"{path}: the header is one name, {header[0]!r}: is the delimiter another one?")
+        self.names = checked_names(header, path)
+
+    def chunks(self) -> Iterator[Chunk]:
+        size = chunk_rows(len(self.names))
+        with self._rows() as rows:
+            next(rows)
+            while chunk := list(islice(rows, size)):
+                columns = zip(*chunk, strict=True)
+                yield {name: self._values(cells) for name, cells in zip(self.names, columns, strict=True)}
+
+    def _values(self, cells: Sequence[str]) -> NDArray[np.object_]:
+        missing = self._missing
+        if missing.isdisjoint(cells):
+            return objects(cells)
+        return objects(None if cell in missing else cell for cell in cells)
+
+    @contextmanager
+    def _rows(self) -> Iterator[Iterator[list[str]]]:
+        """Rows, the header first. What is wrong with the file is said with the line where it was seen."""
+        line = 0
+
+        def rows(file: TextIO) -> Iterator[list[str]]:
+            nonlocal line
+            width = 0
+            reader = csv.reader(file, delimiter=self._delimiter, strict=True)
+            for row in reader:
+                line = reader.line_num
+                if row:
+                    width = width or len(row)
+                    if len(row) != width:
+                        raise ConfigurationError(f"{self._path}, line {line}: {len(row)} cells, the header has {width}")
+                    yield row
+
+        try:
+            with _open_text(self._path) as file:
+                yield rows(file)
+        except UnicodeDecodeError:
+            raise ConfigurationError(f"{self._path}, after line {line}: is not UTF-8") from None
+        except csv.Error as error:
+            raise ConfigurationError(f"{self._path}, after line {line}: {error}") from None
+        except (OSError, EOFError, zlib.error) as error:
+            raise ConfigurationError(f"{self._path}: cannot be read: {error}") from None
+
+
+def _open_text(path: Path) -> TextIO:
+    # utf-8-sig: Excel begins its files with a byte order mark, which would become part of the first name.
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+class ParquetTable:
+    """A Parquet file; needs pyarrow. Fields of structs are columns with dotted names."""
+
+    typed = True
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+        except ImportError:
+            raise ConfigurationError(
+                f"{path}: reading Parquet needs pyarrow: pip install 'streamdrift[parquet]' (CSV needs nothing)"
+            ) from None
+        self._path = path
+        self._errors = (pa.ArrowException, OSError)
+        self._open: Callable[[], Any] = lambda: pq.ParquetFile(path)
+        with self._readable(), self._open() as file:
+            empty = _flat(file.schema_arrow.empty_table())
+        self.names = checked_names(empty.column_names, path)
+
+    def chunks(self) -> Iterator[Chunk]:
+        import pyarrow as pa
+
+        with self._readable(), self._open() as file:
+            for batch in file.iter_batches(batch_size=chunk_rows(len(self.names))):
+                flat = _flat(pa.Table.from_batches([batch]))
+                yield {name: _arrow_values(flat.column(name)) for name in self.names}
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except self._errors as error:
+            raise ConfigurationError(f"{self._path}: cannot be read as Parquet: {error}") from None
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    import pyarrow as pa
+
+    while any(pa.types.is_struct(field.type) for field in table.schema):
+        table = table.flatten()
+    return table
+
+
+def _arrow_values(column: pa.ChunkedArray) -> NDArray[Any]:
+    """An Arrow column as ``cells`` describes values: decimals are numbers, dates and times ``datetime64``."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp("ms"))
+    values: NDArray[Any] = column.to_numpy()
+    return values
+
+
+class ColumnTable:
+    """Columns in memory: arrays or sequences by name, all of the same length."""
+
+    typed = True
+
+    def __init__(self, columns: Mapping[str, Sequence[object] | NDArray[Any]]) -> None:
+        """Raises ``ConfigurationError`` if the lengths differ."""
+        self.names = checked_names(list(columns), "columns")
+        self._columns = {name: _memory_values(values) for name, values in columns.items()}
+        lengths = {len(values) for values in self._columns.values()}
+        if len(lengths) > 1:
+            raise ConfigurationError(f"columns: all must have the same length, they have {sorted(lengths)}")
+        self._rows = max(lengths, default=0)
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[Mapping[str, object]]) -> ColumnTable:
+        """The table of rows such as the ``features`` of events: nested mappings get dotted names, gaps are missing."""
+        flat = [dict(_flat_items(row)) for row in rows]
+        names = dict.fromkeys(name for row in flat for name in row)
+        return cls({name: [row.get(name) for row in flat] for name in names})
+
+    def chunks(self) -> Iterator[Chunk]:
+        size = chunk_rows(len(self.names))
+        for start in range(0, self._rows, size):
+            yield {name: values[start : start + size] for name, values in self._columns.items()}
+
+
+def _flat_items(row: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            yield from _flat_items(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _memory_values(values: Sequence[object] | NDArray[Any]) -> NDArray[Any]:
+    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "biufMm":
+        return values
+    # The elements of numpy arrays of text, and numpy scalars in lists, are to be Python's own.
+    return objects(value.item() if isinstance(value, np.generic) else value for value in values)
