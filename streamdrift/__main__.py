@@ -1,0 +1,5 @@
+"""``python -m streamdrift`` is ``streamdrift``."""
+
+from streamdrift.cli import main
+
+main()

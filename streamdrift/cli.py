@@ -1,0 +1,199 @@
+"""The command line. Whatever a command needs is imported by the command: ``streamdrift --help`` answers at once.
+
+Errors that streamdrift raises on purpose end with their own exit code and say in a line what is wrong; anything
+else is a bug, and ends with 70 and a traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from streamdrift import __version__
+from streamdrift.errors import StreamdriftError
+
+_BUG: Final = 70
+
+app = typer.Typer(
+    name="streamdrift",
+    help="Online drift detection for the models behind Kafka topics.",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    # Plain text, and never the local variables of a traceback: some of them hold passwords.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+baseline_app = typer.Typer(help="Baselines: what a model's training data looked like.", no_args_is_help=True)
+app.add_typer(baseline_app, name="baseline")
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a key over file and environment: --set time.tick=1m"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+@dataclass(slots=True)
+class _Invocation:
+    debug: bool = False
+
+
+def main() -> None:
+    """Entry point: run the command and end the process with its exit code."""
+    invocation = _Invocation()
+    try:
+        app(obj=invocation, prog_name="streamdrift")
+    except StreamdriftError as error:
+        if invocation.debug:
+            traceback.print_exc()
+        sys.stderr.write(f"streamdrift: {error}\n")
+        sys.exit(error.exit_code)
+    except Exception:  # noqa: BLE001 — the outermost place: what arrives here is a bug, and is shown as one
+        traceback.print_exc()
+        sys.exit(_BUG)
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    *,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback for every error.")] = False,
+) -> None:
+    context.obj.debug = debug
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration file (YAML).")],
+    overrides: Overrides = None,
+) -> None:
+    """Run all stages: events in, drift alerts out."""
+    import structlog
+
+    from streamdrift import logs
+    from streamdrift.assembly import serve
+    from streamdrift.check import require
+
+    settings, report = require(config, _flags(overrides))
+    logs.set_up(settings.log.level, settings.log.format)
+    for problem in set(report.warnings) - set(settings.without_effect()):  # which serve logs itself
+        structlog.get_logger().warning("setting", message=str(problem))
+    raise typer.Exit(serve(settings))
+
+
+@app.command()
+def check(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The configuration file (YAML).")],
+    *,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Say everything that is wrong with a configuration, without starting. Exit code 2 if run would refuse it."""
+    from streamdrift.check import check as examine
+
+    report = examine(config, _flags(overrides))
+    typer.echo(report.to_json() if as_json else str(report))
+    raise typer.Exit(report.exit_code)
+
+
+@baseline_app.command("build")
+def baseline_build(  # noqa: PLR0913 — one parameter an option
+    table: Annotated[
+        Path, typer.Argument(metavar="TABLE", help="CSV, TSV (also .gz) or Parquet, a training row a line.")
+    ],
+    *,
+    model: Annotated[str, typer.Option(help="The model_id of its events.")],
+    version: Annotated[str, typer.Option(help="The model_version of its events.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write.  [MODEL-VERSION.json]")
+    ] = None,
+    score: Annotated[str | None, typer.Option(help="Column with the predicted probability.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column with the predicted label.")] = None,
+    value: Annotated[str | None, typer.Option(help="Column with the predicted value of a regression.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column with the true label; left out.")] = None,
+    include: Annotated[list[str] | None, typer.Option(help="Glob of features to watch.  [all]")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Glob of features not to watch.")] = None,
+    numeric: Annotated[list[str] | None, typer.Option(help="Column to count as numbers.")] = None,
+    categorical: Annotated[list[str] | None, typer.Option(help="Column to count as categories.")] = None,
+    missing: Annotated[list[str] | None, typer.Option(help="A cell that means: no value.")] = None,
+    delimiter: Annotated[str | None, typer.Option(help="Delimiter of CSV, if not the comma.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a baseline from a model version's training table."""
+    from streamdrift.tables import build_command
+
+    code = build_command(
+        table,
+        model=model,
+        version=version,
+        output=output or Path(f"{model}-{version}.json".replace("/", "_")),
+        score=score,
+        label_prediction=label,
+        value=value,
+        target=target,
+        include=include or (),
+        exclude=exclude or (),
+        numeric=numeric or (),
+        categorical=categorical or (),
+        missing=missing or (),
+        delimiter=delimiter,
+        force=force,
+        as_json=as_json,
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def demo(
+    *,
+    duration: Annotated[str, typer.Option("--for", metavar="DURATION", help="How long the script takes.")] = "90s",
+    as_json: Json = False,
+    seed: Annotated[int, typer.Option(help="Another seed, another traffic.", min=0)] = 1,
+    incidents: Annotated[bool, typer.Option("--incidents/--no-incidents", help="Whether anything drifts.")] = True,
+    to: Annotated[
+        str | None, typer.Option(metavar="BOOTSTRAP", help="Send the traffic to this cluster instead of an own broker.")
+    ] = None,
+    write_config: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the demo's configuration and baseline, and end.")
+    ] = None,
+) -> None:
+    """Watch a fraud model's traffic drift, on an embedded broker. Ctrl-C ends it."""
+    from streamdrift.demo import run as run_demo
+    from streamdrift.quantities import Duration
+
+    try:
+        seconds = Duration.parse(duration).seconds
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--for") from None
+    try:
+        code = run_demo(
+            seconds=seconds, as_json=as_json, seed=seed, incidents=incidents, to=to, write_config=write_config
+        )
+    except KeyboardInterrupt:
+        code = 0  # how a demo is meant to end
+    raise typer.Exit(code)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(f"streamdrift {__version__}")
+
+
+def _flags(overrides: Iterable[str] | None) -> dict[str, object]:
+    """``--set`` options as values by dotted key."""
+    flags: dict[str, object] = {}
+    for override in overrides or ():
+        key, equals, value = override.partition("=")
+        if not (key and equals):
+            raise typer.BadParameter("expected KEY=VALUE, for example time.tick=1m", param_hint="--set")
+        flags[key] = value
+    return flags

@@ -1,0 +1,193 @@
+"""The settings of models: baselines, features, River detectors, and what comes later for them."""
+
+# No `from __future__ import annotations`, as in `settings`.
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, ClassVar, Final, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from streamdrift.detectors.river import RiverSpec, validate
+from streamdrift.quantities import Duration, Rate
+from streamdrift.values import (
+    LATER,
+    NUMBER,
+    AnyDuration,
+    AnyRate,
+    Benchmark,
+    Count,
+    NotNegative,
+    PositiveDuration,
+    Scalar,
+    Section,
+    Segment,
+    Text,
+)
+
+
+class River(Section):
+    """A River detector by class name; further keys are its parameters."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Scalar] = Field(init=False)
+
+    class_: Annotated[Text, Field(alias="class")]
+    """The class's name under ``river``, for example drift.ADWIN."""
+    alarm: bool = False
+    """Whether a detection opens an incident of its own, rather than standing in one."""
+
+    @model_validator(mode="after")
+    def _is_known(self) -> Self:
+        validate(self.spec)
+        return self
+
+    @property
+    def spec(self) -> RiverSpec:
+        """The same as the detectors know it."""
+        return RiverSpec(self.class_, self.model_extra or {}, self.alarm)
+
+
+class Feature(Section):
+    """What one feature has of its own."""
+
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False), NUMBER, LATER] = 1.0
+    """Importance: its share of the budget of false alarms."""
+    river: tuple[River, ...] = ()
+    """River detectors that are fed its values."""
+
+
+class Features(Section):
+    """Which features are watched; further keys are features, under their flattened names."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Feature] = Field(init=False)
+
+    include: tuple[Text, ...] = ("*",)
+    """Globs of the names to watch."""
+    exclude: tuple[Text, ...] = ()
+    """Globs of the names to leave out; wins over ``include``."""
+
+    @property
+    def named(self) -> dict[str, Feature]:
+        """The features that have settings of their own."""
+        return dict(self.model_extra or {})
+
+    def watches(self, name: str) -> bool:
+        """Whether the feature of this flattened name is watched."""
+        return any(fnmatchcase(name, glob) for glob in self.include) and not any(
+            fnmatchcase(name, glob) for glob in self.exclude
+        )
+
+
+class WarmUp(Section):
+    """How much traffic a learned baseline counts."""
+
+    events: Count = 20_000
+    """Events to count."""
+    at_most: PositiveDuration = Duration.parse("7d")
+    """Longest time to count."""
+    at_least: Count = 200
+    """Fewest events that make a baseline."""
+
+
+class Metric(Section):
+    """What a performance metric is held against."""
+
+    benchmark: Benchmark = "from_baseline"
+    """``from_baseline``, or a number."""
+    tolerance: NotNegative = 0.0
+    """How far below the benchmark still counts as good."""
+
+
+class Performance(Section):
+    """Metrics of predictions whose labels have arrived."""
+
+    window: PositiveDuration = Duration.parse("1d")
+    """Length of the windows."""
+    min_labels: Count = 500
+    """Fewest labels that make a number."""
+    label_delay: AnyDuration = Duration.parse("7d")
+    """How long a window waits for its labels."""
+    metrics: dict[Text, Metric] = Field(default_factory=dict)
+    """Metrics by name."""
+
+
+class RetrainingPolicy(Section):
+    """When a model should be trained anew."""
+
+    when: Text | None = None
+    """A condition, for example accuracy below benchmark."""
+    schedule: Text | None = None
+    """A cron expression."""
+    windows: Count = 1
+    """Windows in a row for which the condition holds."""
+    cooldown: AnyDuration = Duration.parse("1d")
+    """Shortest time between two requests."""
+    min_labels: Annotated[int, Field(ge=0), NUMBER] = 0
+    """Fewest labels that are worth a training."""
+    requires_approval: bool = False
+    """Whether a person decides."""
+
+
+class Retraining(Section):
+    """Requests to train a model anew."""
+
+    policies: dict[Text, RetrainingPolicy] = Field(default_factory=dict)
+    """Policies by name."""
+
+
+class Review(Section):
+    """Predictions that people are asked to look at."""
+
+    per_day: Count = 50
+    """How many a day."""
+    strategies: tuple[Literal["uncertain", "drifted", "random"], ...] = ("uncertain", "drifted", "random")
+    """How they are chosen."""
+    features: tuple[Text, ...] = ()
+    """Features that a request carries beside the id."""
+
+
+ADWIN: Final = River.model_validate({"class": "drift.ADWIN", "delta": 0.002})
+
+
+class Defaults(Section):
+    """What holds for every model that does not say otherwise."""
+
+    false_alarms: Annotated[AnyRate, LATER] = Rate.parse("1 per month")
+    """Expected false incidents of a model while nothing has changed."""
+    minimum_effect: Annotated[NotNegative, LATER] = 0.02
+    """PSI below which drift never alarms."""
+    warm_up: Annotated[WarmUp, LATER] = WarmUp()
+    """How much traffic a learned baseline counts."""
+    window: PositiveDuration = Duration.parse("1h")
+    """Length of the window of published effects; it is extended to 1,000 events."""
+    river: tuple[River, ...] = (ADWIN,)
+    """River detectors that are fed the prediction's score."""
+
+
+class Model(Section):
+    """What one model has of its own."""
+
+    baselines: dict[Text, Path] = Field(default_factory=dict)
+    """File of the baseline of each version; relative to the configuration file."""
+    features: Features = Features()
+    """Which features are watched, and how."""
+    window: PositiveDuration | None = None
+    """As in ``defaults``."""
+    river: tuple[River, ...] | None = None
+    """As in ``defaults``; an empty list for none."""
+    false_alarms: Annotated[AnyRate | None, LATER] = None
+    """As in ``defaults``."""
+    minimum_effect: Annotated[NotNegative | None, LATER] = None
+    """As in ``defaults``."""
+    warm_up: Annotated[WarmUp | None, LATER] = None
+    """As in ``defaults``."""
+    segments: Annotated[tuple[Segment, ...], LATER] = ()
+    """Slices that are watched on their own."""
+    performance: Annotated[Performance | None, LATER] = None
+    """Metrics of predictions whose labels have arrived."""
+    retraining: Annotated[Retraining | None, LATER] = None
+    """Requests to train the model anew."""
+    review: Annotated[Review | None, LATER] = None
+    """Predictions that people are asked to look at."""

@@ -1,0 +1,392 @@
+"""The settings: what every key of the configuration means, what it may be, and what it is if nobody says.
+
+This module and ``streamdrift.layers`` below it are the only readers of environment, YAML and secrets. The rest
+of streamdrift is given plain values, so nothing of it imports this but ``assembly``, ``check`` and the command line.
+
+::
+
+    settings = Settings.load(Path("config/streamdrift.yaml"))
+    settings.time.tick.microseconds
+    settings.warnings()                # keys that were set, but have no effect in this version
+"""
+
+# No `from __future__ import annotations`: pydantic and the explanation of unknown keys read the types as objects.
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from streamdrift.codecs.source import EventTime, TimestampUnit
+from streamdrift.errors import ConfigurationError
+from streamdrift.events import SourceKind
+from streamdrift.layers import Layers
+from streamdrift.model_settings import Defaults, Model, River
+from streamdrift.problems import Path as KeyPath
+from streamdrift.problems import Problem, dotted, explain, given, origin
+from streamdrift.quantities import Duration, Rate
+from streamdrift.stages.stage import StartFrom
+from streamdrift.stages.summarise import Idle
+from streamdrift.values import (
+    LATER,
+    NOT_EMPTY,
+    NUMBER,
+    AnyDuration,
+    AnyRate,
+    Count,
+    Delivery,
+    Hidden,
+    PositiveDuration,
+    Section,
+    Servers,
+    Text,
+    TopicName,
+    Zone,
+    at_least,
+    not_yet,
+)
+
+# ---- kafka and topics ----------------------------------------------------------------------------------------------
+
+
+class Kafka(Section):
+    """The cluster, and how records are read and written."""
+
+    bootstrap_servers: Servers
+    """``host:port`` of a broker, several separated by commas, for example localhost:9092."""
+    delivery: Delivery = "at_least_once"
+    """What a crash may do to effects. ``exactly_once`` is not built yet."""
+    start_from: StartFrom = StartFrom.LATEST
+    """Where a group that never committed begins to read the sources."""
+    application: TopicName = "streamdrift"
+    """What the names of consumer groups begin with; two installations on one cluster need two."""
+    client: dict[Text, Hidden] = Field(default_factory=dict)
+    """Any librdkafka property, for example ``security.protocol``. A value may stand in a file:
+    ``{file: /run/secrets/x}``."""
+
+    def properties(self) -> dict[str, str]:
+        """``client`` as librdkafka takes it, secrets in clear: never log it."""
+        return {name: value.get_secret_value() for name, value in self.client.items()}
+
+
+class Topics(Section):
+    """The names of streamdrift's own topics; missing ones are created."""
+
+    summaries: TopicName = "streamdrift-summaries"
+    """Internal: summaries and control records, keyed by model."""
+    state: TopicName = "streamdrift-state"
+    """Internal, compacted: snapshots of the models."""
+    grids: TopicName = "streamdrift-grids"
+    """Internal, compacted: grids and baselines."""
+    alerts: TopicName = "drift-alerts"
+    """Incidents that started, changed and ended, as CloudEvents."""
+    dead_letters: TopicName = "dead-letters"
+    """Messages that could not be read."""
+    retraining_requests: Annotated[TopicName, LATER] = "retraining-requests"
+    """Requests to train a model anew."""
+    review_requests: Annotated[TopicName, LATER] = "review-requests"
+    """Predictions that a person should look at."""
+    partitions: Count = 4
+    """Partitions of a new internal topic. Never changed afterwards: records are placed by model."""
+    replication: Annotated[int, Field(ge=1, le=32), NUMBER] | None = None
+    """Replicas of a new topic; null takes the broker's default."""
+
+    def in_use(self) -> dict[str, str]:
+        """The topics that this version uses, by key."""
+        return {key: getattr(self, key) for key in ("summaries", "state", "grids", "alerts", "dead_letters")}
+
+
+# ---- sources and time ----------------------------------------------------------------------------------------------
+
+
+class Source(Section):
+    """An input topic."""
+
+    topic: TopicName
+    """The topic's name."""
+    kind: SourceKind
+    """What its events are: predictions, features or labels."""
+    event_time: EventTime | None = None
+    """Whose time decides an event's tick: its own (``event``) or Kafka's (``record``); null takes the event's, and
+    for labels Kafka's."""
+    allowed_lateness: AnyDuration | None = None
+    """How long an event may come after a later one; null takes ``time.allowed_lateness``."""
+    end_of_stream: bool = False
+    """Whether a record that marks the end of the stream is honoured."""
+    zone: Zone | None = None
+    """Zone of times that name none, for example Europe/Berlin; without one such times are refused."""
+    timestamp_unit: TimestampUnit = TimestampUnit.AUTO
+    """How times are written; ``auto`` takes text as RFC 3339, and numbers by their size."""
+
+    def time_of(self) -> EventTime:
+        """``event_time``, or what the kind of source takes by default."""
+        return self.event_time or (EventTime.RECORD if self.kind is SourceKind.LABELS else EventTime.EVENT)
+
+
+class Time(Section):
+    """Event time, and what happens when traffic stops."""
+
+    tick: Annotated[AnyDuration, at_least("100ms")] = Duration.parse("10s")
+    """Length of a tick, the unit in which detectors see time."""
+    allowed_lateness: AnyDuration = Duration.parse("30s")
+    """How long an event may come after a later one, for sources that do not say."""
+    idle_after: PositiveDuration = Duration.parse("1m")
+    """How long a partition has stood at its end before it counts as idle."""
+    idle: Idle = Idle.ADVANCE
+    """Whether the time of an idle partition goes on by the clock (``advance``); ``hold`` is for back-fills."""
+    zone: Annotated[Zone, LATER] = ZoneInfo("UTC")
+    """Zone of schedules and of the hours of a season."""
+    max_ahead: Count = 360
+    """Ticks by which one partition may be ahead of the slowest before it is paused."""
+    future_skew: AnyDuration = Duration.parse("5m")
+    """How far ahead of the clock an event's time may lie before it is a dead letter."""
+
+
+# ---- the rest ------------------------------------------------------------------------------------------------------
+
+
+class Fleet(Section):
+    """Over all models together."""
+
+    false_alarms: Annotated[AnyRate, LATER] = Rate.parse("1 per week")
+    """Expected false incidents of severity warning or above."""
+
+
+class Metrics(Section):
+    """What Prometheus is shown."""
+
+    features: Literal["none", "listed", "all"] = "all"
+    """Series of no feature, of those with settings of their own, or of all (up to 50 a model)."""
+
+
+class Privacy(Section):
+    """Values that must not leave the codec."""
+
+    drop: Annotated[tuple[Text, ...], not_yet("dropping is not built yet: the values would be kept")] = ()
+    """Fields to be left out."""
+    hash: Annotated[tuple[Text, ...], not_yet("hashing is not built yet: the values would be kept")] = ()
+    """Fields to be hashed."""
+
+
+class Mute(Section):
+    """A span in which drift is recorded, but not alerted."""
+
+    model: Text
+    """The model's id."""
+    features: tuple[Text, ...] = ("*",)
+    """Globs of the features."""
+    from_: Annotated[AwareDatetime, Field(alias="from")]
+    """Begin of the span, a time with a zone."""
+    to: AwareDatetime
+    """End of the span, a time with a zone."""
+    reason: Text
+    """Why, for whoever looks later."""
+
+
+class Http(Section):
+    """The one port: health, metrics and the status page, all of them read only."""
+
+    host: Text = "0.0.0.0"  # noqa: S104 — Prometheus and probes ask from outside; nothing can be changed through it
+    """Address to listen on; 127.0.0.1 keeps it to this machine."""
+    port: Annotated[int, Field(ge=0, le=65_535), NUMBER] = 8080
+    """Port to listen on; 0 takes a free one."""
+
+
+class Log(Section):
+    """The service's own log, on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The lowest level that is written."""
+    format: Literal["auto", "json", "console"] = "auto"
+    """``auto`` is ``console`` on a terminal and ``json`` elsewhere."""
+
+
+class Bounds(Section):
+    """Limits on what traffic could make grow without end. What is over them is counted."""
+
+    models: Count = 1_000
+    """Model versions that stand in no configuration, a tick."""
+    series: Annotated[int, Field(ge=100), NUMBER] = 10_000
+    """Prometheus series of this process."""
+    message_bytes: Annotated[int, Field(ge=1_024), NUMBER] = 1 << 20
+    """Size of a message; a larger one is a dead letter before it is parsed."""
+
+
+class Settings(BaseSettings):
+    """The whole configuration."""
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True
+    )
+
+    # Validated even if absent, so that what is missing is called kafka.bootstrap_servers.
+    kafka: Kafka = Field(default={}, validate_default=True)
+    """The cluster, and how records are read and written."""
+    sources: Annotated[tuple[Source, ...], NOT_EMPTY]
+    """A list of the input topics, for example [{topic: predictions, kind: predictions}]."""
+    topics: Topics = Topics()
+    """The names of streamdrift's own topics; missing ones are created."""
+    time: Time = Time()
+    """Event time, and what happens when traffic stops."""
+    fleet: Fleet = Fleet()
+    """Over all models together."""
+    defaults: Defaults = Defaults()
+    """What holds for every model that does not say otherwise."""
+    models: dict[Text, Model] = Field(default_factory=dict)
+    """Models by id; one that is not listed is counted, without a baseline."""
+    metrics: Metrics = Metrics()
+    """What Prometheus is shown."""
+    privacy: Privacy = Privacy()
+    """Values that must not leave the codec."""
+    mute: Annotated[tuple[Mute, ...], LATER] = ()
+    """Spans in which drift is recorded, but not alerted."""
+    dead_letters: Literal["raw", "metadata_only"] = "raw"
+    """Whether dead letters carry the message itself, or only where it lies."""
+    http: Http = Http()
+    """The one port: health, metrics and the status page."""
+    log: Log = Log()
+    """The service's own log, on stderr."""
+    bounds: Bounds = Bounds()
+    """Limits on what traffic could make grow without end."""
+    commit_interval: Annotated[AnyDuration, at_least("10ms")] = Duration.parse("1s")
+    """How often summaries and offsets are committed."""
+    snapshot_interval: Annotated[AnyDuration, at_least("10ms")] = Duration.parse("60s")
+    """How often the models' state is written, beside every stop and hand-over."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 — the signature is pydantic-settings'
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what ``layers`` has merged: it says why."""
+        return (init_settings,)
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | None = None,
+        flags: Mapping[str, object] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Read a configuration. Raises ``ConfigurationError`` with everything that is wrong, a line each.
+
+        ``flags`` are values by dotted key and win over the rest; ``environment`` is the process's if None.
+        """
+        settings, problems = cls.read(path, flags, environment)
+        if settings is None:
+            raise refusal(problems)
+        return settings
+
+    @classmethod
+    def read(
+        cls,
+        path: Path | None = None,
+        flags: Mapping[str, object] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> tuple[Self | None, list[Problem]]:
+        """As ``load``, but what is wrong is returned; the settings are None if anything is."""
+        layers = Layers((path.parent if path else Path()).absolute())
+        if path is not None:
+            layers.add_file(path)
+            if layers.problems and not layers.data:
+                return None, layers.problems  # what a file says that cannot be read is not missing
+        layers.add_variables(os.environ if environment is None else environment)
+        layers.add_flags(flags or {})
+        layers.resolve()
+        try:
+            settings = cls(**layers.data)
+        except ValidationError as error:
+            wrong = [explain(detail, cls, layers.origins) for detail in error.errors(include_url=False)]
+            said = {problem.path for problem in layers.problems}  # what could not be read is no value of a wrong kind
+            return None, layers.problems + [problem for problem in wrong if problem.path not in said]
+        problems = layers.problems + [
+            Problem(dotted(at), message, origin(at, layers.origins)) for at, message in settings.contradictions()
+        ]
+        return (None if problems else settings), problems
+
+    def contradictions(self) -> Iterator[tuple[KeyPath, str]]:
+        """Values that are possible each, but not together: (path, what is wrong)."""
+        taken: dict[str, KeyPath] = {}
+        topics: list[tuple[KeyPath, str]] = [(("topics", key), name) for key, name in self.topics.in_use().items()]
+        topics += [(("sources", i, "topic"), source.topic) for i, source in enumerate(self.sources)]
+        for at, name in topics:
+            if name in taken:
+                yield at, f"got {given(name)}; that topic is {dotted(taken[name])} already"
+            taken.setdefault(name, at)
+        if all(source.kind is SourceKind.LABELS for source in self.sources):
+            yield ("sources",), "labels alone show no drift; expected a source of kind predictions or features"
+        for at, window in self._windows():
+            if window < self.time.tick:
+                yield at, f"got {given(str(window))}; expected at least time.tick, {self.time.tick}"
+        if self.snapshot_interval < self.commit_interval:
+            yield ("snapshot_interval",), f"expected at least commit_interval, {self.commit_interval}"
+
+    def _windows(self) -> Iterator[tuple[KeyPath, Duration]]:
+        yield ("defaults", "window"), self.defaults.window
+        for model_id, model in self.models.items():
+            if model.window is not None:
+                yield ("models", model_id, "window"), model.window
+
+    def warnings(self) -> list[str]:
+        """Keys that somebody set, but that have no effect in this version; a sentence each."""
+        return [str(problem) for problem in self.without_effect()]
+
+    def without_effect(self) -> list[Problem]:
+        """The same, with the paths apart."""
+        found = [Problem(dotted(at), "has no effect in this version") for at in _marked(self)]
+        found += [
+            Problem(f"sources[{i}]", f"label topics are not read yet: {source.topic} is left alone")
+            for i, source in enumerate(self.sources)
+            if source.kind is SourceKind.LABELS
+        ]
+        return found
+
+    def lateness(self, source: Source) -> Duration:
+        """How long an event of ``source`` may come after a later one."""
+        return self.time.allowed_lateness if source.allowed_lateness is None else source.allowed_lateness
+
+    def model(self, model_id: str) -> Model:
+        """A model's settings; those of a model that is not configured are empty."""
+        return self.models.get(model_id, Model())
+
+    def window(self, model_id: str) -> Duration:
+        """Length of the model's window of published effects."""
+        return self.model(model_id).window or self.defaults.window
+
+    def score_river(self, model_id: str) -> tuple[River, ...]:
+        """The River detectors on the model's score."""
+        own = self.model(model_id).river
+        return self.defaults.river if own is None else own
+
+
+def _marked(value: object, at: KeyPath = ()) -> Iterator[KeyPath]:
+    """The paths of the keys that were set and are marked ``NoEffectYet``."""
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        for name in sorted(value.model_fields_set):
+            field = fields.get(name)
+            below = (*at, (field.alias if field else None) or name)
+            if field and LATER in field.metadata:
+                yield below
+            else:
+                yield from _marked(getattr(value, name), below)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _marked(item, (*at, key))
+    elif isinstance(value, tuple):
+        for i, item in enumerate(value):
+            yield from _marked(item, (*at, i))
+
+
+def refusal(problems: list[Problem]) -> ConfigurationError:
+    """All problems as the one error that ends the process."""
+    lines = [str(problem) for problem in problems]
+    return ConfigurationError(lines[0] if len(lines) == 1 else "\n  ".join([f"{len(lines)} problems", *lines]))
