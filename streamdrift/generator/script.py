@@ -1,0 +1,98 @@
+"""When things go wrong, and what streamdrift has to say about it: the script that the demo is judged by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from streamdrift.generator.effects import Effect, FraudMoves, GoesMissing, NewCategory, Scaled, ScoreShifted
+from streamdrift.generator.pace import HOUR_US, SECOND_US, Pace, from_us, to_us
+
+EVENTS_PER_HOUR: Final = 1000
+"""Mean over the day: about one alarm window (1,000 events) an hour."""
+SPAN: Final = timedelta(days=4)
+"""Event time from the first event to the last: 96,000 events."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedIncident:
+    """One thing that goes wrong with ``feature`` from ``onset`` until ``end``."""
+
+    id: str
+    kind: str
+    """Kind of the alert that has to tell of it, as in the contract."""
+    feature: str
+    onset: datetime
+    deadline: datetime
+    """An alert has to tell of it by then (event time)."""
+    end: datetime
+    effect: Effect
+    region: str | None = None
+    """The slice of the traffic that it concerns; None: all of it."""
+    explains: frozenset[str] = frozenset()
+    """Further features that it moves by consequence: a good model's score follows its features."""
+
+    @property
+    def segment(self) -> dict[str, str]:
+        """The slice as alerts name it."""
+        return {} if self.region is None else {"region": self.region}
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A scripted incident in hours since the start."""
+
+    id: str
+    kind: str
+    feature: str
+    onset: float
+    end: float
+    deadline_events: int
+    """The deadline is when so many events have happened since the onset."""
+    effect: Effect
+    region: str | None = None
+    explains: frozenset[str] = frozenset()
+
+
+# An alarm takes three windows of 1,000 events in a row, behind the one in which the incident begins: up to 4,400
+# events. Recovery takes as long, so at least nine hours of quiet follow each incident. `missing_device_age` and
+# `new_device_os` overlap: one app release, two symptoms, to be told as one.
+_TIMETABLE: Final = (
+    _Entry(
+        "unit_bug", "data_drift", "amount", 8, 17, 6_000, Scaled("amount", 100.0),
+        "eu", frozenset({"prediction.score", "prediction.label"}),
+    ),
+    _Entry("missing_device_age", "data_quality", "device.age_days", 26, 36, 6_000, GoesMissing("device.age_days", 0.2)),
+    _Entry("new_device_os", "data_quality", "device.os", 28, 36, 6_000, NewCategory("device.os", "harmonyos", 0.08)),
+    _Entry(
+        "slow_sessions", "data_drift", "session.duration_s", 45, 59, 10_000,
+        Scaled("session.duration_s", 2.5, ramp_hours=6),
+    ),
+    _Entry(
+        "miscalibrated_score", "prediction_drift", "prediction.score", 68, 77, 6_000, ScoreShifted(1.2),
+        explains=frozenset({"prediction.label"}),
+    ),
+    _Entry("fraud_moves", "concept_drift", "prediction.label", 86, 93, 7_000, FraudMoves(per_sd=-2.0, constant=1.0)),
+)  # fmt: skip
+
+
+def fixed_script(start: datetime) -> tuple[ScriptedIncident, ...]:
+    """The demo's incidents, for traffic of ``EVENTS_PER_HOUR`` from ``start`` (a midnight, UTC) for ``SPAN``."""
+    pace = Pace(to_us(start), EVENTS_PER_HOUR * SECOND_US / HOUR_US)
+    return tuple(_scheduled(entry, start, pace) for entry in _TIMETABLE)
+
+
+def _scheduled(entry: _Entry, start: datetime, pace: Pace) -> ScriptedIncident:
+    onset = start + timedelta(hours=entry.onset)
+    return ScriptedIncident(
+        entry.id,
+        entry.kind,
+        entry.feature,
+        onset,
+        from_us(pace.after(to_us(onset), entry.deadline_events)),
+        start + timedelta(hours=entry.end),
+        entry.effect,
+        entry.region,
+        entry.explains,
+    )

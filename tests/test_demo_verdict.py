@@ -1,0 +1,167 @@
+"""The demo's verdict: what counts as found, missed and unexpected."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from streamdrift.demo.verdict import AlertData, Verdict, to_document, verdict
+from streamdrift.generator import ScriptedIncident
+from streamdrift.generator.effects import Scaled
+
+ONSET = datetime(2026, 3, 2, 8, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+WINDOW = HOUR
+
+BUG = ScriptedIncident(
+    "bug",
+    "data_drift",
+    "amount",
+    ONSET,
+    ONSET + 4 * HOUR,
+    ONSET + 8 * HOUR,
+    Scaled("amount", 100.0),
+    "eu",
+    frozenset({"prediction.score", "velocity"}),
+)
+LATER = ScriptedIncident(
+    "later", "concept_drift", "prediction.label",
+    ONSET + 20 * HOUR, ONSET + 24 * HOUR, ONSET + 25 * HOUR, Scaled("amount", 1.0),
+)  # fmt: skip
+
+
+def alert(
+    hours: float, *features: str, onset: float = 0.0, kind: str = "data_drift", phase: str = "started"
+) -> AlertData:
+    """An alert so many hours after the bug's onset, whose contributors began ``onset`` hours after it."""
+    began = (ONSET + onset * HOUR).isoformat()
+    return {
+        "incident_id": "i1",
+        "phase": phase,
+        "kind": kind,
+        "features": [{"feature": feature, "onset": began} for feature in features],
+        "event_time": (ONSET + hours * HOUR).isoformat().replace("+00:00", "Z"),
+    }
+
+
+def judge(*alerts: AlertData, script: tuple[ScriptedIncident, ...] = (BUG,)) -> Verdict:
+    return verdict(script, alerts, WINDOW)
+
+
+def test_an_alert_of_the_kind_that_names_the_feature_in_time_finds_the_incident() -> None:
+    judged = judge(alert(3, "amount"))
+    assert judged.passed
+    assert judged.found == {"bug": ONSET + 3 * HOUR}
+    assert (judged.expected, judged.missed, judged.unexpected) == (("bug",), (), ())
+
+
+def test_the_first_alert_counts_as_the_time_of_the_finding() -> None:
+    assert judge(alert(3, "amount"), alert(2, "amount")).found == {"bug": ONSET + 2 * HOUR}
+
+
+def test_a_feature_that_joins_an_open_incident_is_found_too() -> None:
+    assert judge(alert(1, "velocity"), alert(2, "velocity", "amount", phase="updated")).passed
+
+
+def test_silence_misses_every_incident_that_can_be_found() -> None:
+    judged = judge()
+    assert judged.missed == ("bug",)
+    assert not judged.passed
+
+
+def test_an_alert_after_the_deadline_finds_nothing_and_is_explained_all_the_same() -> None:
+    judged = judge(alert(4.1, "amount"))
+    assert judged.missed == ("bug",)
+    assert judged.unexpected == ()
+
+
+def test_an_alert_at_the_deadline_is_in_time() -> None:
+    assert judge(alert(4, "amount")).passed
+
+
+def test_another_kind_finds_nothing_and_is_unexpected() -> None:
+    judged = judge(alert(3, "amount", kind="data_quality"))
+    assert judged.missed == ("bug",)
+    assert [told.kind for told in judged.unexpected] == ["data_quality"]
+
+
+def test_a_resolved_alert_finds_nothing_and_tells_of_nothing_unexpected() -> None:
+    judged = judge(alert(3, "amount", "country", phase="resolved"))
+    assert judged.missed == ("bug",)
+    assert judged.unexpected == ()
+
+
+def test_an_alert_before_the_onset_is_unexpected_even_about_the_right_feature() -> None:
+    judged = judge(alert(-0.1, "amount", onset=-0.5))
+    assert judged.missed == ("bug",)
+    assert len(judged.unexpected) == 1
+
+
+def test_a_contributor_may_begin_in_the_window_that_holds_the_onset_but_not_before_it() -> None:
+    assert judge(alert(3, "amount", onset=-1)).passed
+    assert len(judge(alert(3, "amount", onset=-1.1)).unexpected) == 1
+
+
+def test_an_update_long_after_the_end_is_explained_while_its_contributor_began_in_the_span() -> None:
+    assert judge(alert(3, "amount"), alert(12, "amount", phase="updated")).passed
+
+
+def test_a_contributor_that_begins_more_than_a_window_after_the_end_is_unexpected() -> None:
+    assert judge(alert(3, "amount"), alert(12, "amount", onset=9)).passed
+    assert len(judge(alert(3, "amount"), alert(12, "amount", onset=9.1)).unexpected) == 1
+
+
+def test_a_feature_that_the_script_knows_nothing_of_is_unexpected_and_told_once() -> None:
+    judged = judge(alert(3, "amount", "country"), alert(4, "amount", "country", phase="updated"))
+    assert judged.found
+    assert not judged.passed
+    (told,) = judged.unexpected
+    assert (told.incident_id, told.kind, told.feature) == ("i1", "data_drift", "country")
+    assert told.event_time == "2026-03-02T11:00:00Z"
+
+
+def test_consequences_are_explained_in_their_own_kind() -> None:
+    found = alert(3, "amount", "velocity")
+    assert judge(found, alert(3, "prediction.score", kind="prediction_drift")).passed
+    assert len(judge(found, alert(3, "prediction.score")).unexpected) == 1
+    assert len(judge(found, alert(3, "velocity", kind="prediction_drift")).unexpected) == 1
+
+
+def test_consequences_alone_find_nothing() -> None:
+    assert judge(alert(3, "velocity")).missed == ("bug",)
+
+
+def test_kinds_that_are_not_built_are_listed_and_not_missed() -> None:
+    judged = judge(alert(3, "amount"), script=(BUG, LATER))
+    assert judged.passed
+    assert judged.expected == ("bug", "later")
+    assert judged.not_built == ("later",)
+
+
+def test_without_incidents_any_alert_is_unexpected_also_one_without_contributors() -> None:
+    assert judge(script=()).passed
+    assert len(judge(alert(3, "amount"), script=()).unexpected) == 1
+    judged = judge(alert(3, kind="no_data"), script=())
+    assert [(told.kind, told.feature) for told in judged.unexpected] == [("no_data", None)]
+
+
+def test_the_document_is_the_last_line_of_the_demo() -> None:
+    script = (BUG, LATER)
+    judged = judge(alert(3, "amount", "country"), script=script)
+    document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(to_document(judged, script)))
+    assert document["incidents_expected"] == ["bug", "later"]
+    assert (document["found"], document["missed"], document["not_built"]) == (["bug"], [], ["later"])
+    assert document["unexpected"] == [
+        {"incident_id": "i1", "kind": "data_drift", "feature": "country", "event_time": "2026-03-02T11:00:00Z"}
+    ]
+    assert document["script"][0] == {
+        "id": "bug",
+        "kind": "data_drift",
+        "feature": "amount",
+        "segment": {"region": "eu"},
+        "onset": "2026-03-02T08:00:00Z",
+        "deadline": "2026-03-02T12:00:00Z",
+        "end": "2026-03-02T16:00:00Z",
+    }
