@@ -1,0 +1,79 @@
+"""Where a partition that was handed over begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+from confluent_kafka import Consumer, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from streamdrift.kafka import client
+from streamdrift.kafka.client import Cluster
+from streamdrift.kafka.messages import Theirs, theirs
+from streamdrift.kafka.offsets import Side, list_offsets
+from streamdrift.records import Position, TopicPartition
+from streamdrift.stages.stage import StartFrom
+
+
+class Starts:
+    """Resolves start offsets: what is committed, else a choice between both ends of the partition.
+
+    ``start_from`` is for a group that is new to a topic. A partition that joins a topic which the group
+    knows is read from its first record, whatever ``start_from`` says: its records came after the start.
+    """
+
+    def __init__(self, cluster: Cluster, consumer: Consumer, admin: AdminClient, start_from: StartFrom) -> None:
+        self._cluster = cluster
+        self._consumer = consumer
+        self._admin = admin
+        self._start_from = start_from
+        self._untouched: frozenset[TopicPartition] = frozenset()
+
+    def survey(self, counts: Mapping[str, int]) -> None:
+        """Remember, before the group is joined, which partitions belong to topics that it never read.
+
+        Asked at hand-over instead, a first start of several replicas would go wrong: the commits of the
+        quickest make the topic a known one before the others have resolved their start.
+        """
+        partitions = [TopicPartition(topic, number) for topic, count in counts.items() for number in range(count)]
+        known = {tp.topic for tp in self._committed(partitions, lambda: None)}
+        self._untouched = frozenset(tp for tp in partitions if tp.topic not in known)
+
+    def resolve(
+        self, partitions: Collection[TopicPartition], beat: Callable[[], None]
+    ) -> dict[TopicPartition, Position]:
+        """The first position to read in each partition; raises ``FatalError`` if no broker can tell."""
+        starts = self._committed(partitions, beat)
+        open_ones = [tp for tp in partitions if tp not in starts]
+        late = [tp for tp in open_ones if self._start_from is StartFrom.LATEST and tp in self._untouched]
+        early = [tp for tp in open_ones if tp not in late]
+        offsets = self._ends(early, Side.START, beat) | self._ends(late, Side.END, beat)
+        return starts | {tp: Position(offset) for tp, offset in offsets.items()}
+
+    def _ends(
+        self, partitions: Collection[TopicPartition], which: Side, beat: Callable[[], None]
+    ) -> dict[TopicPartition, int]:
+        timeout = self._cluster.request_timeout
+        return client.insist(
+            lambda: list_offsets(self._admin, partitions, which, timeout), self._cluster.patience, beat
+        )
+
+    def _committed(
+        self, partitions: Collection[TopicPartition], beat: Callable[[], None]
+    ) -> dict[TopicPartition, Position]:
+        """What the group committed, for those of ``partitions`` where it did."""
+        if not partitions:
+            return {}
+        answers = client.insist(lambda: self._ask_committed(theirs(partitions)), self._cluster.patience, beat)
+        return {
+            TopicPartition(answer.topic, answer.partition): Position(answer.offset, answer.metadata or "")
+            for answer in answers
+            if answer.offset >= 0
+        }
+
+    def _ask_committed(self, asked: Theirs) -> Theirs:
+        answers = self._consumer.committed(asked, timeout=self._cluster.request_timeout)
+        for answer in answers:
+            if answer.error is not None:
+                raise KafkaException(answer.error)
+        return answers
