@@ -117,10 +117,10 @@ def adwin_by_hand(events: Sequence[Message]) -> list[int]:
         time_us = round(datetime.fromisoformat(document["timestamp"]).timestamp() * 1e6)
         identity = xxh3_64_intdigest(document["prediction_id"].encode())
         ticks[time_us // TICK_US].append((time_us, identity, document["prediction"]["score"]))
-    detector, detected = drift.ADWIN(delta=0.002), []
+    detector, detected = drift.ADWIN(delta=0.002), []  # type: ignore[no-untyped-call]  # River has no types here
     for tick, values in sorted(ticks.items()):
         for _, _, score in sorted(values):
-            detector.update(score)
+            detector.update(score)  # type: ignore[no-untyped-call]  # likewise
             if detector.drift_detected:
                 detected.append(tick)
     return detected

@@ -1,0 +1,290 @@
+"""The service as it runs: on the embedded broker and on Apache Kafka, against what the same events give in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xxhash import xxh3_64_intdigest
+
+from streamdrift.assembly import Service, topology
+from streamdrift.generator import PREDICTIONS_TOPIC, Message
+from streamdrift.kafka.commit import publish
+from streamdrift.kafka.subscriber import Subscriber
+from streamdrift.records import OutputRecord, Record
+from streamdrift.settings import Settings
+from streamdrift.stages.summarise import CONTROL_HEADER, END_OF_STREAM
+from streamdrift.status import SourceStatus
+from streamdrift.topology import TopologyDriver
+from tests.support import fraud
+from tests.support.apache_kafka import ApacheKafka
+from tests.support.brokers import Broker
+from tests.support.waiting import wait_until
+
+PATIENCE = 60.0
+
+
+class Site:
+    """One installation on a broker that others use too: every name of it is its own."""
+
+    def __init__(self, broker: Broker, directory: Path, partitions: int) -> None:
+        self.broker = broker
+        self.partitions = partitions
+        self._directory = directory
+        self.name = f"t{uuid.uuid4().hex[:8]}"
+        self.source = f"{self.name}-predictions"
+        broker.create_topic(self.source, partitions)
+
+    def settings(self, changes: Mapping[str, Any] | None = None, *, baseline: bool = True) -> Settings:
+        names = ("summaries", "state", "grids", "alerts", "dead_letters")
+        return fraud.settings(
+            self._directory,
+            {
+                "kafka.bootstrap_servers": self.broker.cluster.bootstrap_servers,
+                "kafka.application": self.name,
+                "topics": {key: f"{self.name}-{key}" for key in names},
+                "sources": [{"topic": self.source, "kind": "predictions", "end_of_stream": True}],
+                "commit_interval": "100ms",
+                "snapshot_interval": "500ms",
+                **(changes or {}),
+            },
+            baseline=baseline,
+        )
+
+    def send(self, events: Sequence[Message]) -> None:
+        publish(self.broker.cluster, (self._record(event.value) for event in events))
+
+    def _record(self, value: bytes) -> OutputRecord:
+        return OutputRecord(self.source, None, value, (), xxh3_64_intdigest(value) % self.partitions)
+
+    def end_stream(self) -> None:
+        marker = [(CONTROL_HEADER, END_OF_STREAM)]
+        publish(
+            self.broker.cluster,
+            (OutputRecord(self.source, None, None, marker, number) for number in range(self.partitions)),
+        )
+
+    @contextmanager
+    def running(self, settings: Settings) -> Iterator[Service]:
+        service = Service(settings, cluster=self.broker.cluster)
+        service.start()
+        try:
+            yield service
+        finally:
+            service.stop()
+        if service.failed is not None:
+            raise service.failed
+
+    def alerts(self, settings: Settings) -> list[dict[str, Any]]:
+        with Subscriber(self.broker.cluster, settings.topics.alerts) as subscriber:
+            return [json.loads(record.value or b"") for record in subscriber.rest()]
+
+
+def source_of(service: Service) -> SourceStatus:
+    (source,) = service.status().sources
+    return source
+
+
+def wait_for_records(service: Service, count: int) -> None:
+    wait_until(
+        lambda: service.failed or source_of(service).consumed >= count, PATIENCE, f"{count} records should be read"
+    )
+
+
+def wait_for_the_end(service: Service) -> None:
+    """All partitions ended: every tick is closed and every incident that will end has ended."""
+    wait_until(
+        lambda: (
+            service.failed
+            or (
+                [model for model in service.status().models if model.ticks_closed]
+                and not any(sum(loop.lag.values()) for loop in service.status().loops)
+                and source_of(service).control
+            )
+        ),
+        PATIENCE,
+        "the stream should be read to its end",
+    )
+
+
+def expected_alerts(directory: Path) -> list[dict[str, Any]]:
+    driver = TopologyDriver(topology(fraud.settings(directory)))
+    for event in fraud.fraud_events():
+        driver.send(PREDICTIONS_TOPIC, event.value)
+    driver.end_of_stream()
+    driver.run()
+    return fraud.told(driver.alerts)
+
+
+def check_a_run_with_a_restart(site: Site, directory: Path) -> None:
+    expected = expected_alerts(directory)
+    settings, events = site.settings(), fraud.fraud_events()
+    half = len(events) // 2
+    with site.running(settings) as service:
+        site.send(events[:half])
+        wait_for_records(service, half)
+        first = source_of(service)
+    with site.running(settings) as service:
+        site.send(events[half:])
+        site.end_stream()
+        wait_for_records(service, len(events) - half + site.partitions)
+        wait_until(
+            lambda: service.failed or len(site.alerts(settings)) >= len(expected),
+            PATIENCE,
+            "all alerts should be there",
+        )
+        second = source_of(service)
+    assert first.consumed + second.consumed == len(events) + site.partitions, "a clean stop repeats nothing"
+    assert second.control == site.partitions
+    assert (second.late, second.dead, second.over_bound) == (0, {}, 0)
+    assert fraud.told(site.alerts(settings)) == expected
+
+
+def test_a_service_that_is_stopped_and_started_alerts_as_in_memory(broker: Broker, tmp_path: Path) -> None:
+    check_a_run_with_a_restart(Site(broker, tmp_path, 4), tmp_path)
+
+
+@pytest.mark.parametrize("partitions", [1, 3, 8])
+def test_alerts_on_apache_kafka_are_those_in_memory_for_any_number_of_partitions(
+    apache_kafka: ApacheKafka, tmp_path: Path, partitions: int
+) -> None:
+    check_a_run_with_a_restart(Site(apache_kafka, tmp_path, partitions), tmp_path)
+
+
+def test_a_dump_with_one_timestamp_is_alerted_soon_after_traffic_stops(broker: Broker, tmp_path: Path) -> None:
+    site = Site(broker, tmp_path, 4)
+    settings = site.settings(
+        {
+            "time": {"tick": "10s", "idle": "advance", "idle_after": "2s", "allowed_lateness": "5s"},
+        }
+    )
+    dumped_at = (datetime.now(UTC) - timedelta(minutes=5)).isoformat()
+    drifted = [event for event in fraud.fraud_events() if 9 * 3600 < event.time_us / 1e6 % 86_400 < 16 * 3600]
+    with site.running(settings) as service:
+        site.send([_at(event, dumped_at) for event in drifted])
+        last_record = time.monotonic()
+        wait_for_records(service, len(drifted))
+        wait_until(lambda: service.failed or site.alerts(settings), PATIENCE, "the dump should be alerted")
+        waited = time.monotonic() - last_record
+    assert waited < 30, "idle after 2 s, lateness 5 s, and the tick ended long ago"
+    assert {alert["kind"] for alert in site.alerts(settings)} == {"data_drift", "prediction_drift"}
+
+
+def _at(event: Message, timestamp: str) -> Message:
+    document = json.loads(event.value)
+    document["timestamp"] = timestamp
+    return event._replace(value=json.dumps(document).encode())
+
+
+def test_dead_letters_carry_the_message_and_where_it_lay(broker: Broker, tmp_path: Path) -> None:
+    site = Site(broker, tmp_path, 4)
+    settings = site.settings()
+    with site.running(settings) as service:
+        publish(broker.cluster, [OutputRecord(site.source, b"key", b"{not json", (), 2)])
+        wait_until(lambda: service.failed or source_of(service).dead, PATIENCE, "the message should be counted")
+        with Subscriber(broker.cluster, settings.topics.dead_letters) as subscriber:
+            letters: list[Record] = []
+
+            def poll() -> bool:
+                letters.extend(subscriber.poll(0.1))
+                return bool(letters)
+
+            wait_until(poll, PATIENCE, "the dead letter should be there")
+    (letter,) = letters
+    headers = dict(letter.headers)
+    assert (letter.key, letter.value) == (b"key", b"{not json")
+    assert headers["streamdrift.error.class"] == b"malformed"
+    assert headers["streamdrift.error.topic"] == site.source.encode()
+    assert (headers["streamdrift.error.partition"], headers["streamdrift.error.offset"]) == (b"2", b"0")
+
+
+def test_health_metrics_and_page_answer_while_the_service_runs(embedded_broker: Broker, tmp_path: Path) -> None:
+    site = Site(embedded_broker, tmp_path, 4)
+    with site.running(site.settings()) as service:
+        site.send(fraud.fraud_events()[:2_000])
+        wait_for_records(service, 2_000)
+        wait_until(lambda: _get(service.url + "/readyz")[0] == 200, PATIENCE, "the service should be ready")
+        assert _get(service.url + "/livez")[0] == 200
+        status, metrics = _get(service.url + "/metrics")
+        assert status == 200
+        assert f'streamdrift_records_consumed_total{{source="{site.source}"}} 2000.0' in metrics
+        assert 'streamdrift_ticks_closed_total{model="fraud",model_version="7"}' in metrics
+        assert "fraud" in _get(service.url + "/")[1]
+    if promtool := shutil.which("promtool"):
+        subprocess.run([promtool, "check", "metrics"], input=metrics, text=True, check=True, capture_output=True)
+    elif os.environ.get("CI") == "true":
+        pytest.fail("CI=true: promtool is missing (Debian package prometheus), the metrics were not checked with it")
+
+
+def _get(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 — the service's own address
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, refused.read().decode()
+
+
+def test_a_model_without_a_baseline_is_counted_and_shown_as_such(embedded_broker: Broker, tmp_path: Path) -> None:
+    site = Site(embedded_broker, tmp_path, 4)
+    settings = site.settings(baseline=False)
+    with site.running(settings) as service:
+        site.send(fraud.fraud_events()[:3_000])
+        site.end_stream()
+        wait_for_the_end(service)
+        wait_until(lambda: sum(m.events for m in service.status().models) == 3_000, PATIENCE, "events in closed ticks")
+        (model,) = service.status().models
+        assert (model.state, model.baseline_id) == ("no_baseline", None)
+        assert [river.stream for river in model.river] == ["prediction.score"]
+        assert "no baseline" in _get(service.url + "/")[1]
+    assert site.alerts(settings) == []
+
+
+@pytest.mark.kafka
+def test_the_command_stops_cleanly_at_sigterm_and_has_committed(apache_kafka: ApacheKafka, tmp_path: Path) -> None:
+    site = Site(apache_kafka, tmp_path, 3)
+    settings = site.settings()
+    names = {f"STREAMDRIFT__TOPICS__{key.upper()}": f"{site.name}-{key}" for key in settings.topics.in_use()}
+    variables = {
+        "STREAMDRIFT__KAFKA__BOOTSTRAP_SERVERS": apache_kafka.cluster.bootstrap_servers,
+        "STREAMDRIFT__KAFKA__APPLICATION": site.name,
+        "STREAMDRIFT__SOURCES": f"[{{topic: {site.source}, kind: predictions, end_of_stream: true}}]",
+        **names,
+    }
+    site.send(fraud.fraud_events()[:2_000])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamdrift", "run", "--config", str(tmp_path / "streamdrift.yaml")],
+        env=os.environ | variables,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        url = next(json.loads(line)["url"] for line in process.stderr if '"url"' in line)
+        consumed = f'streamdrift_records_consumed_total{{source="{site.source}"}} 2000.0'
+        wait_until(lambda: consumed in _get(url + "/metrics")[1], PATIENCE, "2,000 records should be read")
+        process.send_signal(signal.SIGTERM)
+        log = process.stderr.read()
+        assert process.wait(PATIENCE) == 0, log
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+    with site.running(settings) as service:
+        site.end_stream()
+        wait_for_records(service, 3)
+        assert source_of(service).consumed == 3, "what the command had read was committed"
