@@ -76,6 +76,8 @@ class FoldCounts:
 class _PartitionState(msgspec.Struct, array_like=True, frozen=True):
     version: int
     position: int
+    resume_at: int
+    """The committed offset that goes with it."""
     closed: int | None
     counts: dict[str, int]
     progress: list[PartitionProgress]
@@ -107,6 +109,8 @@ class PartitionFold:
         self._dirty_status: set[ModelKey] = set()
         self._position = 0
         self._replay_until = 0
+        self.restored_at: int | None = None
+        """Where to read on from the restored state; None without any."""
         self._checkpoints: deque[tuple[int, Mapping[TopicPartition, int]]] = deque(maxlen=CHECKPOINTS)
         self.counts = FoldCounts()
 
@@ -257,6 +261,7 @@ class PartitionFold:
         state = _PartitionState(
             STATE_VERSION,
             self._position,
+            self.resume_at,
             self._closed,
             self._completeness.counts,
             [
@@ -285,6 +290,7 @@ class PartitionFold:
         if saved.version != STATE_VERSION:
             raise StateError(f"a partition's snapshot has version {saved.version}, this program reads {STATE_VERSION}")
         self._position = self._replay_until = saved.position
+        self.restored_at = saved.resume_at
         self._closed = saved.closed
         # Topics that are configured no more must not be waited for.
         self._completeness.learn(

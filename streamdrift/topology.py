@@ -122,10 +122,15 @@ class TopologyDriver:
         partitions: int = 1,
         batch_size: int = 500,
         now: float = _EPOCH_OF_DRIVER,
+        keep_log: bool = False,
     ) -> None:
-        """``partitions`` is that of every input topic; ``now`` the clock (seconds since the epoch)."""
+        """``partitions`` is that of every input topic; ``now`` the clock (seconds since the epoch).
+
+        What was read and committed is forgotten, unless ``keep_log``.
+        """
         self._topology = topology
         self._batch_size = batch_size
+        self._keep_log = keep_log
         self.now = now
         self._logs: dict[TopicPartition, _Partition] = {}
         self._counts = {source.topic: partitions for source in topology.sources}
@@ -206,8 +211,7 @@ class TopologyDriver:
             for tp in self._inputs(stage):
                 start = self._committed.get((stage.name, tp), Position(0))
                 state = self._compacted.get(TopicPartition(stage.state_topic or "", tp.partition), {})
-                stage.assigned(tp, start, state)
-                self._positions[stage.name, tp] = start.offset
+                self._positions[stage.name, tp] = stage.assigned(tp, start, state)
 
     def _inputs(self, stage: Stage) -> Iterable[TopicPartition]:
         return [tp for tp in self._logs if tp.topic in stage.inputs]
@@ -236,7 +240,8 @@ class TopologyDriver:
             self._produce(record)
         for tp, position in commit.offsets.items():
             self._committed[group, tp] = position
-            self._logs[tp].trim(position.offset)
+            if not self._keep_log:
+                self._logs[tp].trim(position.offset)
 
     def _produce(self, record: OutputRecord) -> None:
         tp = TopicPartition(record.topic, record.partition or 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -97,6 +98,32 @@ def test_after_a_crash_alerts_may_be_repeated_but_say_the_same(tmp_path: Path, e
     told = fraud.told(driver.alerts)
     assert len(told) >= len(expected)
     assert {json.dumps(alert, sort_keys=True) for alert in told} == {
+        json.dumps(alert, sort_keys=True) for alert in expected
+    }
+
+
+def test_a_snapshot_older_than_the_committed_offset_is_folded_on_from_where_it_stands(
+    tmp_path: Path, expected: list[dict[str, Any]]
+) -> None:
+    """A member that was taken for dead wrote its state over its successor's, which transactions alone could prevent."""
+    driver = TopologyDriver(topology(fraud.settings(tmp_path)), partitions=3, keep_log=True)
+    events = fraud.fraud_events()
+    for event in events[:9_000]:
+        driver.send(PREDICTIONS_TOPIC, event.value, partition=xxh3_64_intdigest(event.value) % 3)
+    driver.run()
+    driver.stop()
+    old = copy.deepcopy(driver._compacted)
+    for event in events[9_000:15_000]:
+        driver.send(PREDICTIONS_TOPIC, event.value, partition=xxh3_64_intdigest(event.value) % 3)
+    driver.run()
+    driver.stop()
+    driver._compacted = old
+    driver.crash()
+    for event in events[15_000:]:
+        driver.send(PREDICTIONS_TOPIC, event.value, partition=xxh3_64_intdigest(event.value) % 3)
+    driver.end_of_stream()
+    driver.run()
+    assert {json.dumps(alert, sort_keys=True) for alert in fraud.told(driver.alerts)} == {
         json.dumps(alert, sort_keys=True) for alert in expected
     }
 

@@ -360,11 +360,12 @@ class StageLoop:
             self._tell_counts(client.insist(self._partition_counts, self._cluster.patience, self._beat))
         starts = self._starts.resolve(partitions, self._beat)
         states = self._restore(partitions)
+        begins: dict[TopicPartition, Position] = {}
         for tp in partitions:
-            self._stage.assigned(tp, starts[tp], states[tp])
-            self._readers[tp] = _Reader(starts[tp].offset)
+            begins[tp] = Position(self._stage.assigned(tp, starts[tp], states[tp]))
+            self._readers[tp] = _Reader(begins[tp].offset)
         self._again_in_poll |= self._revoked_in_poll.intersection(partitions)
-        self._consumer.incremental_assign(theirs_at(starts))
+        self._consumer.incremental_assign(theirs_at(begins))
         self.assigned = self.restored = True
 
     def _restore(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Latest]:

@@ -83,12 +83,15 @@ class Detect:
     def topology(self, counts: Mapping[str, int]) -> None:
         """Partitions of the summaries topic are owned one by one: how many there are changes nothing."""
 
-    def assigned(self, tp: TopicPartition, start: Position, state: Mapping[bytes, bytes]) -> None:  # noqa: ARG002 — the state knows where it stands
+    def assigned(self, tp: TopicPartition, start: Position, state: Mapping[bytes, bytes]) -> int:
         fold = PartitionFold(self._config.fold, self._baselines)
         fold.restore(tp.partition, state)
         self._owned[tp] = _Owned(fold)
         self._models[tp] = {}
         self._show(tp)
+        # Without transactions, a member that was taken for dead can write its old snapshot over its successor's: then
+        # what was committed since is read again, and folded again to the same alerts.
+        return start.offset if fold.restored_at is None else min(start.offset, fold.restored_at)
 
     def revoked(self, tp: TopicPartition) -> None:
         self._owned.pop(tp, None)

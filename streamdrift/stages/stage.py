@@ -48,8 +48,8 @@ class Stage(Protocol):
     def topology(self, counts: Mapping[str, int]) -> None:
         """Take the number of partitions of every input topic, as the cluster has it now."""
 
-    def assigned(self, tp: TopicPartition, start: Position, state: Mapping[bytes, bytes]) -> None:
-        """Own ``tp`` from now on; reading begins at ``start``.
+    def assigned(self, tp: TopicPartition, start: Position, state: Mapping[bytes, bytes]) -> int:
+        """Own ``tp`` from now on; the offset at which reading is to begin: that of ``start``, or an earlier one.
 
         ``start`` is what the group committed last, with its metadata. For a partition that it never
         committed, the caller has resolved the offset (see ``StartFrom``) and the metadata is empty; a

@@ -119,10 +119,11 @@ class Summarise:
             for part in self._owned.values():
                 part.changed = True
 
-    def assigned(self, tp: TopicPartition, start: Position, state: Mapping[bytes, bytes]) -> None:  # noqa: ARG002 — a stage without state
+    def assigned(self, tp: TopicPartition, start: Position, state: Mapping[bytes, bytes]) -> int:  # noqa: ARG002 — a stage without state
         source = self._sources[tp.topic]
         clock = PartitionClock(self._config.tick_us, source.lateness_us, _watermark_of(start.metadata))
         self._owned[tp] = _Owned(source, clock, start.offset)
+        return start.offset
 
     def revoked(self, tp: TopicPartition) -> None:
         self._owned.pop(tp, None)

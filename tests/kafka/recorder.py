@@ -56,11 +56,12 @@ class Recorder:
         self.counts = dict(counts)
         self._note("topology")
 
-    def assigned(self, tp: TopicPartition, start: Position, state: Mapping[bytes, bytes]) -> None:
+    def assigned(self, tp: TopicPartition, start: Position, state: Mapping[bytes, bytes]) -> int:
         self.told.append(Assigned(tp, start, dict(state)))
         self.owned[tp] = start
         self._fresh = True
         self._note("assigned")
+        return start.offset
 
     def process(self, batch: RecordBatch, now: float) -> None:
         assert now > 0
