@@ -20,6 +20,7 @@ from streamdrift.kafka.compacted import Latest, read_partitions
 from streamdrift.kafka.ends import EndCheck
 from streamdrift.kafka.messages import Theirs, batch_of, ours, partition_of, theirs, theirs_at
 from streamdrift.kafka.starts import Starts
+from streamdrift.kafka.trim import Trimmer
 from streamdrift.records import Commit, Position, RecordBatch, TopicPartition
 from streamdrift.stages.stage import Stage, StartFrom
 
@@ -114,6 +115,7 @@ class StageLoop:
         self._asked: Future[dict[str, int]] | None = None
         self._starts = Starts(cluster, self._consumer, self._admin, start_from)
         self._ends = EndCheck(self._admin, cluster.request_timeout)
+        self._trimmer = Trimmer(self._admin, cluster.request_timeout)
         self._log = structlog.get_logger().bind(stage=stage.name, group=group_id)
         self._readers: dict[TopicPartition, _Reader] = {}
         self._counts: dict[str, int] = {}
@@ -261,6 +263,8 @@ class StageLoop:
             standing = {tp: reader.end for tp, reader in self._readers.items() if reader.end is not None}
             self._ends.ask(standing, self._clock())
             self._publish_status()
+            if not self._cluster.embedded:  # which cannot delete, and keeps only the last few MiB anyway
+                self._trimmer.trim(self._stage.expendable(self._clock()))
             self._hear_clients()
         self._look_at_topology()
 

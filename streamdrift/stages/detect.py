@@ -6,8 +6,9 @@ ends: what is read again after a crash is folded again to the same alerts with t
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +23,8 @@ from streamdrift.ticks import MICROSECONDS
 
 CATCHING_UP_AFTER: Final = 300
 """Seconds of lag behind the clock beyond which alerts say that they tell of the past."""
+KEEP_LOG_FOR: Final = 3_600
+"""Seconds for which the log is kept below what was committed: longer than any member can be stalled and come back."""
 EVENT_TYPE: Final = "io.streamdrift.incident."
 
 
@@ -44,6 +47,8 @@ class _Owned:
 
     fold: PartitionFold
     snapshot_due: float | None = None
+    commits: deque[tuple[float, int]] = field(default_factory=deque)
+    """When which offset was committed, oldest first."""
 
 
 class Detect:
@@ -122,7 +127,18 @@ class Detect:
                 owned.snapshot_due = None
                 outputs += self._state_records(tp, owned)
                 offsets[tp] = Position(owned.fold.resume_at)
+                owned.commits.append((now, owned.fold.resume_at))
         return Commit(outputs, offsets)
+
+    def expendable(self, now: float) -> Mapping[TopicPartition, int]:
+        """What was committed a while ago: a snapshot that is older than that will not turn up any more."""
+        offsets: dict[TopicPartition, int] = {}
+        for tp, owned in self._owned.items():
+            while len(owned.commits) > 1 and owned.commits[1][0] <= now - KEEP_LOG_FOR:
+                owned.commits.popleft()
+            if owned.commits and owned.commits[0][0] <= now - KEEP_LOG_FOR:
+                offsets[tp] = owned.commits[0][1]
+        return offsets
 
     def _state_records(self, tp: TopicPartition, owned: _Owned) -> Iterator[OutputRecord]:
         for key, value in owned.fold.snapshot(tp.partition).items():

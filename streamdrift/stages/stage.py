@@ -74,5 +74,8 @@ class Stage(Protocol):
         ``final`` asks for everything, due or not: ownership or the process is about to end.
         """
 
+    def expendable(self, now: float) -> Mapping[TopicPartition, int]:
+        """Offsets of owned partitions below which nobody will need a record; empty for topics of others."""
+
     def revoked(self, tp: TopicPartition) -> None:
         """``tp`` is owned no longer (or was lost): drop what was folded from it."""

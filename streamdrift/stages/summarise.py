@@ -165,6 +165,9 @@ class Summarise:
         limit = min(behind, default=END_OF_TIME) + self._config.max_ahead * self._config.tick_us
         return [tp for tp, part in self._owned.items() if limit < part.clock.watermark < END_OF_TIME]
 
+    def expendable(self, now: float) -> Mapping[TopicPartition, int]:  # noqa: ARG002 — the inputs are somebody else's
+        return {}
+
     def take(self, now: float, *, final: bool = False) -> Commit:
         if not final and now - self._committed_at < self._config.commit_interval:
             return Commit()

@@ -47,6 +47,7 @@ class Recorder:
         self.owned: dict[TopicPartition, Position] = {}
         self.ended = False
         self._fresh = False
+        self.needless: dict[TopicPartition, int] = {}
         self._outputs: list[OutputRecord] = []
         self._changed = Condition()
 
@@ -74,6 +75,10 @@ class Recorder:
         if self.echo is not None:
             self._outputs += [OutputRecord(self.echo, record.key, record.value, record.headers) for record in batch]
         self._note("process")
+
+    def expendable(self, now: float) -> Mapping[TopicPartition, int]:
+        assert now > 0
+        return self.needless
 
     def reached_end(self, tp: TopicPartition, now: float) -> None:
         assert now > 0

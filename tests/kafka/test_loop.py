@@ -18,11 +18,13 @@ from streamdrift.kafka.client import ClientErrors, Cluster
 from streamdrift.kafka.commit import AtLeastOnce, produce
 from streamdrift.kafka.compacted import read_compacted
 from streamdrift.kafka.loop import Pace, StageLoop
+from streamdrift.kafka.offsets import Side, list_offsets
 from streamdrift.records import Commit, OutputRecord, Position, TopicPartition
 from streamdrift.stages.stage import StartFrom
 from tests.kafka.recorder import PATIENCE, Recorder, Running, running
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.brokers import Broker
+from tests.support.waiting import wait_until
 
 PARTITIONS = 4
 QUICK = Pace(poll_timeout=0.02, refresh_interval=0.1, topology_interval=0.2)
@@ -373,6 +375,21 @@ def test_a_position_that_retention_removed_stops_the_loop(apache_place: Place) -
         thread.join()
     assert stage.all_values == []
     assert place.committed()[0] == Position(3)
+
+
+def test_records_that_nobody_needs_any_more_are_deleted(apache_place: Place) -> None:
+    place, stage = apache_place, Recorder(apache_place.topic)
+    place.write(["a", "b", "c"])
+    with place.running(stage):
+        stage.wait_until(lambda: len(stage.all_values) == 3)
+        stage.needless = {place.partition(0): 2}
+        admin = place.admin()
+        wait_until(
+            lambda: list_offsets(admin, [place.partition(0)], Side.START, PATIENCE)[place.partition(0)] == 2,
+            PATIENCE,
+            "the first two records should be gone",
+        )
+    assert place.committed()[0].offset == 3
 
 
 def test_an_added_partition_is_told_and_read_from_its_beginning(apache_place: Place) -> None:
