@@ -11,10 +11,9 @@ from typing import Final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from streamdrift.errors import ConfigurationError
-from streamdrift.grids import Grid, Role, Unmonitored, content_id
+from streamdrift.grids import Grid, Kind, Role, Unmonitored, content_id
 from streamdrift.summaries import Moments, Names, Summary
 
 FORMAT: Final = "streamdrift-baseline/1"
@@ -67,24 +66,21 @@ class Baseline:
     def from_json(cls, data: bytes) -> Baseline:
         """Read a file's content. Raises ``ValueError`` saying what is wrong where."""
         try:
+            head = msgspec.json.decode(data, type=_Head)
+            if head.format != FORMAT:
+                raise ValueError(f"format is {head.format!r}, expected {FORMAT!r}")
             file = msgspec.json.decode(data, type=_File)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"not a baseline: {error}") from None
-        if file.format != FORMAT:
-            raise ValueError(f"format is {file.format!r}, expected {FORMAT!r}")
+        if file.grid.blind:
+            raise ValueError("`grid` is blind: it stands for a baseline that is not there")
         if tuple(column.name for column in file.counts) != file.grid.names:
             raise ValueError("the columns of `counts` are not those of `grid`")
         summary = Summary.empty(file.grid)
-        for i, (column, counts) in enumerate(zip(file.grid.columns, file.counts, strict=True)):
-            slots = [*counts.bins, counts.unseen, counts.missing, counts.type_errors]
-            if len(counts.bins) != column.bins or min(slots) < 0:
-                raise ValueError(f"column {column.name}: expected {column.bins} counts that are not negative")
-            if len(counts.moments) != summary.moments.limbs.shape[1]:
-                raise ValueError(f"column {column.name}: expected {summary.moments.limbs.shape[1]} moments")
-            summary.counts[file.grid.offsets[i] : file.grid.offsets[i + 1]] = slots
-            summary.moments.limbs[i] = counts.moments
-        if file.events < int(_column_totals(file.grid, summary).max(initial=0)):
-            raise ValueError("`events` is smaller than the counts of a column")
+        for i, counts in enumerate(file.counts):
+            _fill(summary, file.grid, i, counts, file.events)
+        if not 0 <= file.events <= _MOST:
+            raise ValueError("`events` is no number of rows")
         return cls(file.grid, Summary(file.events, summary.counts, summary.moments, Names(), {}))
 
     @classmethod
@@ -98,8 +94,29 @@ class Baseline:
             raise ConfigurationError(f"{path}: {error}") from None
 
 
-def _column_totals(grid: Grid, summary: Summary) -> NDArray[np.int64]:
-    return np.add.reduceat(summary.counts, grid.offsets[:-1]) if grid.columns else np.zeros(0, dtype=np.int64)
+_MOST: Final = 1 << 53
+"""More rows than any table has; sums of so many counts stay exact."""
+
+
+def _fill(summary: Summary, grid: Grid, i: int, read: _ColumnCounts, events: int) -> None:
+    """Put what a file says of a column into the summary. Raises ``ValueError`` for what cannot be."""
+    column, slots = grid.columns[i], [*read.bins, read.unseen, read.missing, read.type_errors]
+    limbs = summary.moments.limbs
+    if len(read.bins) != column.bins or min(slots) < 0:
+        raise ValueError(f"column {column.name}: expected {column.bins} counts that are not negative")
+    if sum(slots) > min(events, _MOST):
+        raise ValueError(f"column {column.name}: the counts are more than the `events`")
+    if len(read.moments) != limbs.shape[1] or max(map(abs, read.moments)) > _MOST:
+        raise ValueError(f"column {column.name}: expected {limbs.shape[1]} moments")
+    summary.counts[grid.offsets[i] : grid.offsets[i + 1]] = slots
+    limbs[i] = read.moments
+    values = sum(read.bins) if column.kind is Kind.NUMERIC else 0
+    if not summary.moments.possible(i, values):
+        raise ValueError(f"column {column.name}: no {values} values have these moments")
+
+
+class _Head(msgspec.Struct, frozen=True):
+    format: str
 
 
 class _ColumnCounts(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ a fixed hash so that no client's partitioner can move them; progress goes to eve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -17,7 +17,7 @@ from xxhash import xxh3_64_intdigest
 
 from streamdrift.errors import StateError
 from streamdrift.grids import Grid
-from streamdrift.summaries import Moments, Names, Pairs, Summary, SummaryKey
+from streamdrift.summaries import Names, Pairs, Summary, SummaryKey
 
 MAX_PART_BYTES: Final = 256 * 1024
 """A larger summary is split by blocks of columns: brokers refuse records over 1 MB by default."""
@@ -87,7 +87,7 @@ def decode(value: bytes) -> LogEntry:
     """Raises ``StateError`` for what no version up to this one wrote: reading on would lose counts."""
     try:
         return _decoder.decode(value)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StateError(f"a record of the summaries topic cannot be read: {error}") from None
 
 
@@ -103,16 +103,34 @@ def admission_rank(model_id: str, model_version: str) -> tuple[int, str, str]:
 
 
 def to_parts(key: SummaryKey, start_us: int, grid: Grid, summary: Summary) -> list[SummaryPart]:
-    """A summary as one record, or as several of about ``MAX_PART_BYTES``."""
-    whole = next(_split(key, start_us, grid, summary, 1))
-    size = len(encode(whole))
-    if size <= MAX_PART_BYTES:
+    """A summary as one record, or as several of at most ``MAX_PART_BYTES`` (a single column is never split)."""
+    [whole] = _split(key, start_us, grid, summary, [0, len(grid.columns)])
+    if len(encode(whole)) <= MAX_PART_BYTES:
         return [whole]
-    return list(_split(key, start_us, grid, summary, 1 + size // (MAX_PART_BYTES // 2)))
+    ends = np.cumsum([0, *_column_bytes(grid, summary)])
+    size = int(ends[-1]) + sum(_PAIR_BYTES * len(pairs.hashes) for pairs in summary.pairs.values())
+    parts = 1 + 2 * size // MAX_PART_BYTES  # half full on average: no cut falls where it should
+    bounds = np.searchsorted(ends, np.linspace(0, ends[-1], parts + 1))
+    return list(_split(key, start_us, grid, summary, bounds.tolist()))
 
 
-def _split(key: SummaryKey, start_us: int, grid: Grid, summary: Summary, parts: int) -> Iterator[SummaryPart]:
-    bounds = np.searchsorted(grid.offsets, np.linspace(0, grid.slots, parts + 1)).tolist()
+_PAIR_BYTES: Final = 32
+"""Most bytes of one entry of raw values."""
+
+
+def _column_bytes(grid: Grid, summary: Summary) -> Iterator[int]:
+    """About how many bytes each column takes, and not less: slots, moments, and names, which can outweigh both."""
+    width, limbs = pack(summary.counts)[0], 8 * summary.moments.limbs.shape[1]
+    for i, column in enumerate(grid.columns):
+        names = summary.names.columns.get(i, {})
+        yield width * column.slots + limbs + sum(len(name.encode()) + 2 * 9 for name in names)
+
+
+def _split(
+    key: SummaryKey, start_us: int, grid: Grid, summary: Summary, bounds: Sequence[int]
+) -> Iterator[SummaryPart]:
+    """One part for each pair of neighbouring ``bounds``, which are numbers of columns."""
+    parts = len(bounds) - 1
     for i, (first, stop) in enumerate(pairwise(bounds)):
         yield SummaryPart(
             key,
@@ -139,40 +157,63 @@ def _pack_pairs(pairs: Pairs, start_us: int, part: int, parts: int) -> PackedPai
 
 
 def from_part(part: SummaryPart, grid: Grid) -> Summary:
-    """The summary that a record holds. ``grid`` is the one whose id the record names."""
-    summary = Summary.empty(grid)
+    """The summary that a record holds. ``grid`` is the one whose id the record names.
+
+    Raises ``StateError`` for a record that cannot be of this grid.
+    """
+    try:
+        return _from_part(part, grid)
+    except ValueError as error:
+        raise StateError(f"a summary of model {part.key.model_id} does not fit its grid {grid.id}: {error}") from None
+
+
+def _from_part(part: SummaryPart, grid: Grid) -> Summary:
     first, stop = part.columns
-    summary.counts[grid.offsets[first] : grid.offsets[stop]] = unpack(part.counts)
-    limbs = summary.moments.limbs
-    limbs[first:stop] = unpack(part.moments).reshape(stop - first, limbs.shape[1])
+    if not 0 <= first <= stop <= len(grid.columns) or not all(first <= column < stop for column in part.names):
+        raise ValueError(f"columns {first} to {stop}")
+    summary = Summary.empty(grid)
+    counts, limbs = summary.counts[grid.offsets[first] : grid.offsets[stop]], summary.moments.limbs[first:stop]
+    counts[:] = _unpack_exactly(part.counts, counts.size)
+    limbs[:] = _unpack_exactly(part.moments, limbs.size).reshape(limbs.shape)
     return Summary(
         part.events,
         summary.counts,
-        Moments(limbs),
+        summary.moments,
         Names(part.names),
         {name: _unpack_pairs(packed, part.start_us) for name, packed in part.pairs.items()},
     )
 
 
+def _unpack_exactly(data: bytes, size: int) -> NDArray[np.int64]:
+    array = unpack(data)
+    if len(array) != size:
+        raise ValueError(f"{len(array)} numbers instead of {size}")
+    return array
+
+
 def _unpack_pairs(packed: PackedPairs, start_us: int) -> Pairs:
-    return Pairs(
-        np.frombuffer(packed.hashes, dtype="<u8").astype(np.uint64),
-        unpack(packed.times) + start_us,
-        np.frombuffer(packed.values, dtype="<f8").astype(np.float64),
-        unpack(packed.repeats),
-        packed.total,
-    )
+    hashes = np.frombuffer(packed.hashes, dtype="<u8").astype(np.uint64)
+    values = np.frombuffer(packed.values, dtype="<f8").astype(np.float64)
+    times, repeats = unpack(packed.times), unpack(packed.repeats)
+    if not len(hashes) == len(times) == len(values) == len(repeats):
+        raise ValueError("raw values that do not belong together")
+    return Pairs(hashes, times + start_us, values, repeats, packed.total)
+
+
+_WIDTHS: Final = (1, 2, 4, 8)
 
 
 def pack(array: NDArray[np.int64]) -> bytes:
     """Integers in the narrowest little-endian type that holds them, behind one byte that names it. Shape (n,)."""
     low, high = (int(array.min()), int(array.max())) if len(array) else (0, 0)
-    width = next(w for w in (1, 2, 4, 8) if low >= -(1 << (8 * w - 1)) and high < 1 << (8 * w - 1))
+    width = next(w for w in _WIDTHS if low >= -(1 << (8 * w - 1)) and high < 1 << (8 * w - 1))
     return bytes([width]) + array.astype(f"<i{width}").tobytes()
 
 
 def unpack(data: bytes) -> NDArray[np.int64]:
-    """What ``pack`` was given."""
+    """What ``pack`` was given. Raises ``ValueError`` for what it never gave."""
+    if not data or data[0] not in _WIDTHS:
+        raise ValueError("not packed integers")
     return np.frombuffer(data, dtype=f"<i{data[0]}", offset=1).astype(np.int64)
 
 

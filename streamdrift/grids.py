@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 MAX_BINS: Final = 128
 """Most bins of a numeric column: fine enough to merge to equal mass later, small enough to send each tick."""
 
+_PREDICTION: Final = "prediction."
+
 SPECIAL_SLOTS: Final = 3
 """Slots behind the bins of each column: unseen category, missing value, value of the wrong type."""
 UNSEEN, MISSING, TYPE_ERROR = range(SPECIAL_SLOTS)
@@ -69,12 +71,14 @@ class Column(msgspec.Struct, frozen=True, omit_defaults=True):
             if len(self.edges) >= MAX_BINS:
                 raise ValueError(f"{self.name}: {len(self.edges) + 1} bins, at most {MAX_BINS} are allowed")
             edges = np.asarray(self.edges, dtype=np.float64)
-            if not np.isfinite(edges).all() or (np.diff(edges) <= 0).any():
+            if not np.isfinite(edges).all() or (edges[1:] <= edges[:-1]).any():
                 raise ValueError(f"{self.name}: edges must be finite and strictly ascending")
             if not (np.isfinite(self.center) and -1074 <= self.unit_exponent <= 1003):  # noqa: PLR2004 — the exponents of float64
                 raise ValueError(f"{self.name}: center and unit_exponent must be finite")
-        elif self.edges or len(set(self.categories)) != len(self.categories):
-            raise ValueError(f"{self.name}: a categorical column has distinct categories and no edges")
+        elif self.edges or self.unit_exponent or self.center or len(set(self.categories)) != len(self.categories):
+            raise ValueError(f"{self.name}: a categorical column has distinct categories, and neither edges nor units")
+        if self.role is Role.PREDICTION and not self.name.startswith(_PREDICTION):
+            raise ValueError(f"{self.name}: the name of a part of the prediction begins with {_PREDICTION}")
 
     @property
     def bins(self) -> int:
@@ -138,7 +142,7 @@ class Grid(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def units(self) -> NDArray[np.float64]:
         """Size of one moment unit of each column, in the column's own unit. Shape (columns,)."""
-        return np.ldexp(1.0, [column.unit_exponent for column in self.columns])
+        return np.ldexp(1.0, np.array([column.unit_exponent for column in self.columns], dtype=np.int64))
 
     @cached_property
     def centers(self) -> NDArray[np.float64]:
@@ -177,4 +181,6 @@ def category_name(value: str | bool | float) -> str:  # noqa: FBT001 — a value
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)  # of any size
     return str(int(value)) if float(value).is_integer() else repr(float(value))

@@ -7,7 +7,7 @@ committed offset: any replica can be thrown away, and another goes on where it s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -29,6 +29,11 @@ from streamdrift.ticks import END_OF_TIME, MICROSECONDS, NEVER, PartitionClock, 
 CONTROL_HEADER: Final = "streamdrift.control"
 END_OF_STREAM: Final = b"end-of-stream"
 _METADATA: Final = "w1:"
+
+_LARGEST_LETTER: Final = 900_000
+"""Bytes of key and value that a dead letter may carry: producers refuse records over 1,000,000 with their headers."""
+_MOST_SLOTS: Final = 1 << 22
+"""Slots of summaries that are held as arrays (32 MB). A backlog of few events a tick would otherwise take gigabytes."""
 
 
 class Idle(StrEnum):
@@ -56,7 +61,8 @@ class SummariseConfig:
     summaries_partitions: int = 4
     dead_letters_topic: str = "dead-letters"
     dead_letter_values: bool = True
-    """Whether dead letters carry the message itself, or only where it lies."""
+    """Whether dead letters carry the message itself (unless it is too large to be written again), or only where it
+    lies."""
 
 
 @dataclass(slots=True)
@@ -81,7 +87,18 @@ class _Owned:
     at_end_since: float | None = None
     changed: bool = True
     summaries: dict[SummaryKey, tuple[Grid, Summary]] = field(default_factory=dict)
+    slots: int = 0
+    """Size of ``summaries``, in slots of their grids."""
+    written: list[OutputRecord] = field(default_factory=list)
+    """Summaries for which there was no more room, as the records that they become."""
+    events_written: int = 0
+    """Events in ``written``."""
     dead_letters: list[OutputRecord] = field(default_factory=list)
+
+    def clear(self) -> None:
+        """Everything has been handed over."""
+        self.changed, self.summaries, self.slots = False, {}, 0
+        self.written, self.events_written, self.dead_letters = [], 0, []
 
 
 class Summarise:
@@ -147,8 +164,7 @@ class Summarise:
 
     def reached_end(self, tp: TopicPartition, now: float) -> None:
         part = self._owned[tp]
-        if part.at_end_since is None:
-            part.at_end_since = now
+        part.at_end_since = now if part.at_end_since is None else min(now, part.at_end_since)
         if self._config.idle is Idle.ADVANCE and now - part.at_end_since >= self._config.idle_after:
             # The wall clock enters through the log: other readers of it decide by what is written here.
             watermark = int(now * MICROSECONDS) - part.clock.lateness_us
@@ -169,17 +185,17 @@ class Summarise:
         return {}
 
     def take(self, now: float, *, final: bool = False) -> Commit:
-        if not final and now - self._committed_at < self._config.commit_interval:
+        if not final and 0 <= now - self._committed_at < self._config.commit_interval:
             return Commit()
         self._committed_at = now
         changed = {tp: part for tp, part in self._owned.items() if part.changed}
         if not changed:
             return Commit()
         outputs = [record for part in changed.values() for record in part.dead_letters]
-        outputs += self._summary_records(changed)
+        outputs += self._summary_records(changed.values())
         outputs += self._progress_records(changed)
         for part in changed.values():
-            part.changed, part.summaries, part.dead_letters = False, {}, []
+            part.clear()
         offsets = {tp: Position(part.next_offset, f"{_METADATA}{part.clock.watermark}") for tp, part in changed.items()}
         return Commit(outputs, offsets)
 
@@ -224,8 +240,10 @@ class Summarise:
         for d in decoded.batches:
             times[d.index] = d.events.times
         recorded = np.asarray(batch.timestamps, dtype=np.int64)
-        newest = np.where(recorded == NO_TIMESTAMP, np.int64(now * MICROSECONDS), recorded * 1_000)
-        limit = np.minimum(newest, int(now * MICROSECONDS)) + self._config.skew_us
+        clock = np.int64(now * 1_000)
+        # The clock comes first: a record time that is absurd would wrap in microseconds.
+        newest = np.where(recorded == NO_TIMESTAMP, clock, np.clip(recorded, 0, clock))
+        limit = newest * 1_000 + self._config.skew_us
         future = times > limit
         if future.any():
             # One clock that is wrong must not close every tick: these never reach the watermark.
@@ -239,11 +257,27 @@ class Summarise:
 
     def _add(self, part: _Owned, events: Batch) -> None:
         ticks, groups = np.unique(events.times // self._config.tick_us, return_inverse=True)
+        at_once = max(1, _MOST_SLOTS // (events.grid.slots + 1))
+        if len(ticks) <= at_once:
+            self._add_ticks(part, events, ticks.tolist(), groups)
+            return
+        for start in range(0, len(ticks), at_once):
+            rows = (groups >= start) & (groups < start + at_once)
+            self._add_ticks(part, events.where(rows), ticks[start : start + at_once].tolist(), groups[rows] - start)
+
+    def _add_ticks(self, part: _Owned, events: Batch, ticks: Sequence[int], groups: NDArray[np.int64]) -> None:
+        """Add up the events; ``groups`` tells the place of each one's tick among ``ticks``."""
         grid = events.grid
-        for tick, summary in zip(ticks.tolist(), summarise(events, groups, self._raw(grid.model_id)), strict=True):
+        for tick, summary in zip(ticks, summarise(events, groups, self._raw(grid.model_id)), strict=True):
             key = SummaryKey(grid.model_id, grid.model_version, "", tick)
             before = part.summaries.get(key)
             part.summaries[key] = (grid, before[1] + summary if before else summary)
+            part.slots += 0 if before else grid.slots
+        if part.slots > _MOST_SLOTS:
+            self._drop_over_bound([part])
+            part.events_written += sum(summary.events for _, summary in part.summaries.values())
+            part.written += self._records_of([part])  # several records of a tick add up as one would
+            part.summaries, part.slots = {}, 0
 
     def _bury(self, part: _Owned, batch: RecordBatch, dead: Sequence[DeadLetter]) -> None:
         tally = self._tallies[batch.topic]
@@ -262,7 +296,8 @@ class Summarise:
             "timestamp": batch.timestamps[i],
         }
         headers = [(f"streamdrift.error.{name}", str(fact).encode()) for name, fact in facts.items()]
-        whole = self._config.dead_letter_values
+        size = len(batch.keys[i] or b"") + len(batch.values[i] or b"")
+        whole = self._config.dead_letter_values and size <= _LARGEST_LETTER
         return OutputRecord(
             self._config.dead_letters_topic,
             batch.keys[i] if whole else None,
@@ -270,14 +305,19 @@ class Summarise:
             headers,
         )
 
-    def _summary_records(self, parts: Mapping[TopicPartition, _Owned]) -> Iterator[OutputRecord]:
+    def _summary_records(self, parts: Collection[_Owned]) -> Iterator[OutputRecord]:
         """The summaries of all partitions, merged: one (or a few) records a model and tick."""
         self._drop_over_bound(parts)
+        for part in parts:
+            events = sum(summary.events for _, summary in part.summaries.values())
+            self._tallies[part.source.topic].summarised += part.events_written + events
+            yield from part.written
+        yield from self._records_of(parts)
+
+    def _records_of(self, parts: Iterable[_Owned]) -> Iterator[OutputRecord]:
         merged: dict[SummaryKey, tuple[Grid, Summary]] = {}
-        for part in parts.values():
-            tally = self._tallies[part.source.topic]
+        for part in parts:
             for key, (grid, summary) in part.summaries.items():
-                tally.summarised += summary.events
                 merged[key] = (grid, merged[key][1] + summary) if key in merged else (grid, summary)
         for key, (grid, summary) in sorted(merged.items(), key=lambda item: item[0]):
             partition = partition_of(key.model_id, self._config.summaries_partitions)
@@ -286,10 +326,10 @@ class Summarise:
                     self._config.summaries_topic, key.model_id.encode("utf-8"), encode(record), (), partition
                 )
 
-    def _drop_over_bound(self, parts: Mapping[TopicPartition, _Owned]) -> None:
+    def _drop_over_bound(self, parts: Collection[_Owned]) -> None:
         """Of the model versions that no one configured, keep those with the smallest hashes, tick by tick."""
         unknown: dict[int, set[SummaryKey]] = {}
-        for part in parts.values():
+        for part in parts:
             for key in part.summaries:
                 if (key.model_id, key.model_version) not in self._grids:
                     unknown.setdefault(key.tick, set()).add(key)
@@ -297,7 +337,7 @@ class Summarise:
             for key in sorted(keys, key=lambda key: admission_rank(key.model_id, key.model_version))[
                 self._config.max_models :
             ]:
-                for part in parts.values():
+                for part in parts:
                     dropped = part.summaries.pop(key, None)
                     if dropped:
                         self._tallies[part.source.topic].over_bound += dropped[1].events
@@ -320,6 +360,7 @@ def _watermark_of(metadata: str) -> int:
     """The watermark that lies with a committed offset. Without any, detect still refuses what is over."""
     if not metadata:
         return NEVER
-    if not metadata.startswith(_METADATA):
+    watermark = metadata.removeprefix(_METADATA)
+    if not (metadata.startswith(_METADATA) and watermark.removeprefix("-").isdecimal()):
         raise StateError(f"the committed offset carries {metadata[:16]!r}, not a watermark that this version knows")
-    return int(metadata[len(_METADATA) :])
+    return int(watermark)

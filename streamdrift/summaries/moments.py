@@ -103,6 +103,13 @@ class Moments:
         """How many values of a column were limited."""
         return int(self.limbs[column, _CLAMPED])
 
+    def possible(self, column: int, n: int) -> bool:
+        """Whether some ``n`` values have these moments: limbs as they are written here, no negative variance."""
+        low = self.limbs[column, [0, 2, 3]]
+        if low.min() < 0 or low.max() > _LIMB_MASK or not 0 <= self.clamped(column) <= n:
+            return False
+        return n * self.squares(column) >= self.sum(column) ** 2
+
     def mean(self, column: int, n: int) -> float:
         """Mean of q over ``n`` values, in units."""
         return self.sum(column) / n

@@ -121,7 +121,7 @@ def _slots(batch: Batch) -> NDArray[np.int64]:
     slots[rows, columns] = grid.specials[columns, TYPE_ERROR]
     for without, role in ((batch.without_features, Role.FEATURE), (batch.without_prediction, Role.PREDICTION)):
         if without is not None:
-            of_role = np.array([column.role is role for column in grid.columns])
+            of_role = np.array([column.role is role for column in grid.columns], dtype=np.bool_)
             slots[np.ix_(without, of_role)] = grid.slots
     return slots
 
