@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -13,12 +13,18 @@ from numpy.typing import NDArray
 from streamdrift.detectors import effects
 from streamdrift.detectors.detector import Finding, Ticks
 from streamdrift.grids import MISSING, SPECIAL_SLOTS, TYPE_ERROR, UNSEEN, Column, Grid, Kind
+from streamdrift.summaries.names import MAX_NAMES
 from streamdrift.windows import Reference, Window
 
 NAMED_FROM: Final = 20
 """Events that a category must have before an alert may name it: a rare value could point to a person."""
+MAX_UNSEEN_NAMED: Final = 10
+"""Unknown categories that an alert lists, the most frequent ones."""
 NOTABLE_SHIFT_SD: Final = 0.1
 """Mean shifts below it are not what a person should look at."""
+MAX_HISTOGRAMS: Final = 50
+"""Columns whose histograms an alert carries, the strongest ones: brokers refuse records over a megabyte."""
+_HISTOGRAMS: Final = ("baseline", "current")
 
 
 class Contribution(msgspec.Struct, frozen=True):
@@ -28,6 +34,8 @@ class Contribution(msgspec.Struct, frozen=True):
     detector: str
     feature: str
     psi: float
+    peak: float
+    """Its largest PSI since it drifts."""
     onset: int
     quality: bool
     """Whether missing, unseen and mistyped values make more than half of the change."""
@@ -39,9 +47,19 @@ class Contribution(msgspec.Struct, frozen=True):
 
 def rfc3339(time_us: int) -> str:
     """A time in UTC, with milliseconds only where it has any."""
-    time = datetime.fromtimestamp(time_us // 1_000_000, UTC).replace(microsecond=time_us % 1_000_000)
+    time = _time(time_us)
     spec = "milliseconds" if time.microsecond else "seconds"
     return time.isoformat(timespec=spec).replace("+00:00", "Z")
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_CALENDAR: Final = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, UTC))
+
+
+def _time(time_us: int) -> datetime:
+    """What the calendar does not have becomes its first or its last moment: some clocks are that wrong."""
+    first, last = ((end - _EPOCH) // timedelta.resolution for end in _CALENDAR)
+    return _EPOCH + min(max(time_us, first), last) * timedelta.resolution
 
 
 def describe(finding: Finding, grid: Grid, reference: Reference | None, ticks: Ticks) -> Contribution:
@@ -60,21 +78,36 @@ def describe(finding: Finding, grid: Grid, reference: Reference | None, ticks: T
         view = _View(reference, finding.window, finding.column)
         psi, quality, phrase = view.effect.get("psi", 0.0), view.is_quality, view.phrase()
         data |= {"effect": view.effect | view.rates(), **view.histograms()}
-    return Contribution(finding.column, finding.detector, column.name, psi, finding.onset, quality, phrase, data)
+    return Contribution(finding.column, finding.detector, column.name, psi, psi, finding.onset, quality, phrase, data)
 
 
-def sentence(contributions: Sequence[Contribution], kind: str, resolution: str | None, *, onset_us: int) -> str:
-    """The summary of an incident: its strongest column, since when, and how many are with it; or why it ended."""
-    since = datetime.fromtimestamp(onset_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M UTC")
+def feature_data(contributions: Sequence[Contribution]) -> list[dict[str, Any]]:
+    """The ``features`` of an alert: all of them, with the histograms of the first ones."""
+    return [
+        {key: value for key, value in c.data.items() if i < MAX_HISTOGRAMS or key not in _HISTOGRAMS}
+        for i, c in enumerate(contributions)
+    ]
+
+
+def sentence(contributions: Sequence[Contribution], kind: str, resolution: str | None, ticks: Ticks) -> str:
+    """The summary of an incident: its first column, since when, and how many are with it; or why it ended."""
     first, *others = contributions
     names = {c.feature for c in others} - {first.feature}
-    more = f"; {len(names)} other feature{'s' if len(names) > 1 else ''} with it" if names else ""
-    if resolution is not None:
-        end = (
-            "is as in the baseline again" if resolution == "recovered" else "is no longer watched against that baseline"
-        )
-        return f"{first.feature} {end} ({kind.replace('_', ' ')} since {since}){more}"
-    return f"{first.phrase} since {since}{more}"
+    more = f"; {len(names):,} other feature{'s' if len(names) > 1 else ''} with it" if names else ""
+    if resolution is None:
+        return f"{first.phrase} since {_minute(first.onset * ticks.length_us)}{more}"
+    if resolution != "recovered":
+        end = "is compared with a new baseline now"
+    elif "baseline" in first.data:
+        end = "is close to the baseline again"
+    else:
+        end = "has not changed any further"
+    since = _minute(min(c.onset for c in contributions) * ticks.length_us)
+    return f"{first.feature} {end} ({kind.replace('_', ' ')} since {since}){more}"
+
+
+def _minute(time_us: int) -> str:
+    return _time(time_us).isoformat(" ", "minutes").replace("+00:00", " UTC")
 
 
 class _View:
@@ -115,7 +148,8 @@ class _View:
             axis = {"categories": [self._name(name, i) for i, name in enumerate(names)]}
         current = _side(self._after, bins)
         known = self._window.names.columns.get(self._index, {})
-        named = {name: n for name, n in sorted(known.items()) if n >= NAMED_FROM}
+        ranked = sorted(known.items(), key=lambda item: (-item[1], item[0]))
+        named = {name: n for name, n in ranked[:MAX_UNSEEN_NAMED] if n >= NAMED_FROM}
         if named:
             current["unseen_categories"] = named
         return {
@@ -147,10 +181,19 @@ class _View:
             return f"{name} is missing in {after} of events ({before} in the baseline)"
         if special == TYPE_ERROR:
             return f"{name} has a value of the wrong type in {after} of events ({before} in the baseline)"
+        # A baseline of many categories does not list its rarest ones either.
+        details = [f"{before} in the baseline"] if self._before[slot] else []
+        what = "a rare or new category" if details else "a category that the baseline does not know"
+        details += self._most_frequent_name()
+        return f"{name} has {what} in {after} of events" + (f" ({'; '.join(details)})" if details else "")
+
+    def _most_frequent_name(self) -> list[str]:
         known = self._window.names.columns.get(self._index, {})
         common = max(sorted(known), key=lambda n: known[n], default=None)
-        which = f", most often “{common}”" if common is not None and known[common] >= NAMED_FROM else ""
-        return f"{name} has categories that the baseline does not know in {after} of events{which}"
+        if common is None or known[common] < NAMED_FROM:
+            return []
+        # Of more names than are kept, the most frequent one may be among those that are not.
+        return [f"{'most often' if len(known) < MAX_NAMES else 'among them'} “{common}”"]
 
     def _category_phrase(self, bin_: int) -> str:
         names = self._reference.published_categories(self._index)
@@ -161,11 +204,19 @@ class _View:
 
     def _numeric_phrase(self) -> str:
         name, shift = self._column.name, self.effect.get("mean_shift_sd")
-        if shift is None or abs(shift) < NOTABLE_SHIFT_SD:
-            return f"{name} changed its distribution (PSI {self.effect.get('psi', 0.0):.2g}) with the mean where it was"
-        difference = self.effect["mean_after"] - self.effect["mean_before"]
-        direction = "up" if shift > 0 else "down"
-        return f"{name} shifted {direction} {abs(shift):.2g} sd (about {difference:+.3g})"
+        before, after = self.effect.get("mean_before"), self.effect.get("mean_after")
+        changed = f"{name} changed its distribution (PSI {_number(self.effect.get('psi', 0.0), 2)})"
+        if before is None or after is None:
+            return changed
+        if shift is None:
+            # In units of the baseline's standard deviation: there is none where it never varied.
+            moved = f"{name} moved from {_number(before)} to {_number(after)} (it was constant in the baseline)"
+            return moved if after != before else changed
+        if abs(shift) < NOTABLE_SHIFT_SD:
+            return f"{changed} with the mean where it was"
+        direction, difference = ("up", "+") if shift > 0 else ("down", "-")
+        size = f"{_number(abs(shift), 2)} sd (about {difference}{_number(abs(after - before))})"
+        return f"{name} shifted {direction} {size}"
 
 
 def _side(counts: NDArray[np.int64], bins: int) -> dict[str, Any]:
@@ -173,5 +224,16 @@ def _side(counts: NDArray[np.int64], bins: int) -> dict[str, Any]:
     return {"counts": counts[:bins].tolist(), "unseen": unseen, "missing": missing, "type_errors": type_errors}
 
 
+def _number(value: float, digits: int = 3) -> str:
+    """A number of so many digits as a person writes it: 0.0042, 330, 3,990."""
+    rounded = float(f"{value:.{digits}g}")
+    return f"{rounded:,.0f}" if 1_000 <= abs(rounded) < 1e15 else f"{rounded:g}"  # noqa: PLR2004 — beyond, zeros tell less
+
+
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %" if share < 0.995 else "100 %"  # noqa: PLR2004 — where two digits round to 100
+    """A share in two digits; all and nothing are said only where they are meant."""
+    if 0 < share < 1e-4:  # noqa: PLR2004
+        return "less than 0.01 %"
+    if 0.995 <= share < 1:  # noqa: PLR2004 — where two digits round to 100
+        return "more than 99 %"
+    return f"{100 * share:.2g} %" if share < 1 else "100 %"

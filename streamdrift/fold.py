@@ -6,9 +6,9 @@ controls. Whoever folds the same entries gets the same alerts.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import reduce
 from typing import Final
 
 import msgspec
@@ -26,7 +26,7 @@ from streamdrift.entries import (
 from streamdrift.errors import StateError
 from streamdrift.grids import Grid, blind_grid
 from streamdrift.incidents import Alert
-from streamdrift.monitor import Monitor, MonitorConfig
+from streamdrift.monitor import Monitor, MonitorConfig, difference_of_ticks
 from streamdrift.records import TopicPartition
 from streamdrift.status import ModelStatus
 from streamdrift.summaries import Summary, SummaryKey
@@ -34,7 +34,7 @@ from streamdrift.ticks import NEVER, Completeness, last_closed
 
 STATE_VERSION: Final = 1
 CHECKPOINTS: Final = 512
-"""Input offsets kept of past ticks, to say from where an alert's evidence was read."""
+"""Closed ticks, or runs of them, of which is kept from where their events were read."""
 
 ModelKey = tuple[str, str]
 """model_id, model_version"""
@@ -72,9 +72,18 @@ class FoldCounts:
     other_grid: int = 0
     replayed: int = 0
 
+    def __add__(self, other: FoldCounts) -> FoldCounts:
+        return FoldCounts(
+            self.late + other.late,
+            self.over_bound + other.over_bound,
+            self.other_grid + other.other_grid,
+            self.replayed + other.replayed,
+        )
+
 
 class _PartitionState(msgspec.Struct, array_like=True, frozen=True):
     version: int
+    tick_us: int
     position: int
     resume_at: int
     """The committed offset that goes with it."""
@@ -88,7 +97,9 @@ class _Open:
     """A tick that is not closed yet."""
 
     first_offset: int
-    summaries: dict[SummaryKey, Summary]
+    read_from: Mapping[TopicPartition, int]
+    """Input offsets at or behind which its events lie; without a partition of which that is not known."""
+    summaries: dict[SummaryKey, Summary] = field(default_factory=dict)
 
 
 class PartitionFold:
@@ -111,7 +122,9 @@ class PartitionFold:
         self._replay_until = 0
         self.restored_at: int | None = None
         """Where to read on from the restored state; None without any."""
-        self._checkpoints: deque[tuple[int, Mapping[TopicPartition, int]]] = deque(maxlen=CHECKPOINTS)
+        self._read_from: list[tuple[int, Mapping[TopicPartition, int]]] = []
+        """Of the ticks closed here, or of runs of them: the last one, and from where its events were read."""
+        self._restored_tick: int | None = None
         self.counts = FoldCounts()
 
     def apply(self, offset: int, entry: LogEntry) -> list[PublishedAlert]:
@@ -128,7 +141,7 @@ class PartitionFold:
                     {topic: n for topic, n in entry.counts.items() if topic in self._config.topics},
                     ((TopicPartition(p.topic, p.partition), p.next_offset, p.watermark) for p in entry.positions),
                 )
-                return list(self._close_until(last_closed(self._completeness.watermark, self._config.tick_us)))
+                return list(self._close_until(last_closed(self.watermark, self._config.tick_us)))
         return []
 
     @property
@@ -138,8 +151,9 @@ class PartitionFold:
 
     @property
     def watermark(self) -> int:
-        """The time up to which all input is complete, in microseconds."""
-        return self._completeness.watermark
+        """The time up to which all input is complete, in microseconds; ``NEVER`` while a topic is unheard of."""
+        known = self._completeness.counts
+        return self._completeness.watermark if all(topic in known for topic in self._config.topics) else NEVER
 
     def status(self) -> dict[ModelKey, ModelStatus]:
         """The models whose status changed since this was called last."""
@@ -160,16 +174,24 @@ class PartitionFold:
         if grid is None:
             self.counts.other_grid += part.events
             return
-        opened = self._open.setdefault(tick, _Open(offset, {}))
-        opened.first_offset = min(opened.first_offset, offset)
+        opened = self._open.get(tick)
+        if opened is None:
+            # What progress was told before the first summary of a tick lies before all its events.
+            known = dict(self._completeness.offsets) if offset >= self._replay_until else {}
+            opened = self._open[tick] = _Open(offset, known)
         before, summary = opened.summaries.get(part.key), from_part(part, grid)
         opened.summaries[part.key] = summary if before is None else before + summary
 
     def _grid(self, part: SummaryPart) -> Grid | None:
-        """The model's grid, if the summary is counted on it."""
-        monitor = self._monitors.get(_model(part.key))
-        grid = monitor.grid if monitor else blind_grid(*_model(part.key))
+        """The model's grid, if the summary is counted on it, in ticks of this length."""
+        if part.start_us != part.key.tick * self._config.tick_us:
+            return None
+        grid = self._grid_of(_model(part.key))
         return grid if grid.id == part.grid_id else None
+
+    def _grid_of(self, key: ModelKey) -> Grid:
+        monitor = self._monitors.get(key)
+        return monitor.grid if monitor else blind_grid(*key)
 
     def _set_baseline(self, control: BaselineSet) -> list[PublishedAlert]:
         key = control.model_id, control.model_version
@@ -177,14 +199,14 @@ class PartitionFold:
         if before and before.baseline and before.baseline.id == control.baseline_id:
             return []
         baseline = self._baselines(control.baseline_id)
+        if self._grid_of(key).id != baseline.grid.id:
+            self._drop_open(key)
         self._monitors[key] = Monitor(self._config.monitor(control.model_id), *key, baseline)
         self._due.pop(key, None)
         self._dirty.add(key)
         self._dirty_status.add(key)
         if before is None:
             return []
-        if before.grid.id != baseline.grid.id:
-            self._drop_open(key)
         return [PublishedAlert(alert, self._offsets_since(alert.onset)) for alert in before.retire("rebaselined")]
 
     def _drop_open(self, key: ModelKey) -> None:
@@ -200,9 +222,8 @@ class PartitionFold:
         while (tick := self._next_tick()) is not None and tick <= last:
             yield from self._close(tick)
             self._closed = tick if self._closed is None else max(self._closed, tick)
-        if self._completeness.watermark != NEVER:
+        if self.watermark != NEVER:
             self._closed = last if self._closed is None else max(self._closed, last)
-            self._checkpoint()
 
     def _next_tick(self) -> int | None:
         return min((*self._open, *self._due.values()), default=None)
@@ -211,6 +232,7 @@ class PartitionFold:
         opened = self._open.pop(tick, None)
         summaries: dict[ModelKey, Summary] = {}
         if opened:
+            self._keep(tick, opened.read_from)
             summaries = {_model(key): summary for key, summary in opened.summaries.items()}
             self._admit(summaries)
         due = {key for key, at in self._due.items() if at <= tick}
@@ -240,16 +262,24 @@ class PartitionFold:
 
     # Provenance
 
-    def _checkpoint(self) -> None:
-        if self._closed is not None:
-            self._checkpoints.append((self._closed, dict(self._completeness.offsets)))
+    def _keep(self, tick: int, read_from: Mapping[TopicPartition, int]) -> None:
+        """Remember from where a tick was read; of long ago for two ticks together, so that there is a bound."""
+        kept = self._read_from
+        kept.append((tick, read_from))
+        if len(kept) > CHECKPOINTS:
+            half = CHECKPOINTS // 2
+            older = zip(kept[0:half:2], kept[1:half:2], strict=True)
+            self._read_from = [*((last, _lower(a, b)) for (_, a), (last, b) in older), *kept[half:]]
 
     def _offsets_since(self, tick: int) -> dict[str, dict[int, tuple[int, int]]]:
-        """Between which input offsets the events since ``tick`` lie; from 0 where that is no longer known."""
-        start = next((offsets for closed, offsets in reversed(self._checkpoints) if closed < tick), {})
+        """Between which input offsets the events since ``tick`` lie; from 0 where that is not known any more."""
+        end = self._completeness.offsets
+        start: Mapping[TopicPartition, int] = {}
+        if self._restored_tick is None or tick > self._restored_tick:
+            start = reduce(_lower, (read_from for last, read_from in self._read_from if last >= tick), end)
         offsets: dict[str, dict[int, tuple[int, int]]] = {}
-        for tp, end in sorted(self._completeness.offsets.items()):
-            offsets.setdefault(tp.topic, {})[tp.partition] = (start.get(tp, 0), end)
+        for tp in sorted(end):
+            offsets.setdefault(tp.topic, {})[tp.partition] = (start.get(tp, 0), end[tp])
         return offsets
 
     # Snapshots
@@ -260,6 +290,7 @@ class PartitionFold:
         self._dirty.clear()
         state = _PartitionState(
             STATE_VERSION,
+            self._config.tick_us,
             self._position,
             self.resume_at,
             self._closed,
@@ -275,12 +306,14 @@ class PartitionFold:
     def restore(self, partition: int, records: Mapping[bytes, bytes]) -> None:
         """Go on from state records. Raises ``StateError`` if that cannot be."""
         for name, value in records.items():
-            kind, *key = _decode_key(name)
-            if kind == "partition":
-                if key == [str(partition)]:
-                    self._restore_partition(value)
-            else:
-                self._restore_model((key[0], key[1]), value)
+            match _decode_key(name):
+                case ["partition", number]:
+                    if number == str(partition):
+                        self._restore_partition(value)
+                case ["model", model_id, version]:
+                    self._restore_model((model_id, version), value)
+                case _:
+                    raise StateError(f"a key of the state topic is of no kind that this program knows: {name!r}")
 
     def _restore_partition(self, value: bytes) -> None:
         try:
@@ -289,15 +322,19 @@ class PartitionFold:
             raise StateError(f"a partition's snapshot cannot be read: {error}") from None
         if saved.version != STATE_VERSION:
             raise StateError(f"a partition's snapshot has version {saved.version}, this program reads {STATE_VERSION}")
+        if saved.tick_us != self._config.tick_us:
+            raise StateError(
+                f"the state has {difference_of_ticks(saved.tick_us, self._config.tick_us)}; another time.tick needs "
+                "another kafka.application, or internal topics that are empty"
+            )
         self._position = self._replay_until = saved.position
         self.restored_at = saved.resume_at
-        self._closed = saved.closed
+        self._closed = self._restored_tick = saved.closed
         # Topics that are configured no more must not be waited for.
         self._completeness.learn(
             {topic: n for topic, n in saved.counts.items() if topic in self._config.topics},
             ((TopicPartition(p.topic, p.partition), p.next_offset, p.watermark) for p in saved.progress),
         )
-        self._checkpoint()
 
     def _restore_model(self, key: ModelKey, value: bytes) -> None:
         baseline_id = Monitor.baseline_of(value)
@@ -309,6 +346,11 @@ class PartitionFold:
         due = monitor.due()
         if due is not None:
             self._due[key] = due
+
+
+def _lower(a: Mapping[TopicPartition, int], b: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+    """The lower offset of each partition that both sides know."""
+    return {tp: min(offset, b[tp]) for tp, offset in a.items() if tp in b}
 
 
 def _model(key: SummaryKey) -> ModelKey:

@@ -13,6 +13,7 @@ ticks alone. The same findings give the same alerts with the same ids.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
@@ -22,7 +23,7 @@ import msgspec
 
 from streamdrift.detectors.detector import Finding, Ticks
 from streamdrift.errors import StateError
-from streamdrift.evidence import Contribution, describe, rfc3339, sentence
+from streamdrift.evidence import Contribution, describe, feature_data, rfc3339, sentence
 from streamdrift.grids import Grid, Role, content_id
 from streamdrift.ticks import MICROSECONDS
 from streamdrift.windows import Reference
@@ -30,7 +31,6 @@ from streamdrift.windows import Reference
 MINUTE_US: Final = 60 * MICROSECONDS
 WARNING_AFTER_US: Final = 5 * MINUTE_US
 WARNING_AFTER_TICKS: Final = 2
-MATERIAL_PSI: Final = 0.02
 WARNING_PSI: Final = 0.1
 CRITICAL_AFTER_US: Final = 15 * MINUTE_US
 CRITICAL_PSI: Final = 0.25
@@ -38,6 +38,7 @@ UPDATE_EVERY_US: Final = 60 * MINUTE_US
 UPDATE_CHANGE: Final = 0.25
 """Relative change of an incident's largest PSI that is worth an update."""
 MAX_CORROBORATING: Final = 20
+"""Detections kept of one detector on one stream."""
 RECOVERED: Final = "recovered"
 
 
@@ -85,7 +86,10 @@ class Alert:
     """0 for the start, and one more for each message about the same incident."""
     phase: Phase
     tick: int
+    started: int
+    """The tick at whose close the incident started."""
     onset: int
+    """The tick at which the change most probably began."""
     data: Mapping[str, Any]
 
 
@@ -110,6 +114,11 @@ class Incident(msgspec.Struct):
     @property
     def psi(self) -> float:
         return max((c.psi for c in self.contributions.values()), default=0.0)
+
+    @property
+    def drifts(self) -> bool:
+        """Whether the last look at any column would be reason enough for an alarm."""
+        return any(c.data["evidence_ratio"] >= 1 for c in self.contributions.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +148,10 @@ class Incidents:
 
     def corroborate(self, detection: Corroboration) -> None:
         """Remember a detection that later messages may name."""
-        self._corroborating = [*self._corroborating, detection][-MAX_CORROBORATING:]
+        self._corroborating.append(detection)
+        of_stream = [d for d in self._corroborating if _stream(d) == _stream(detection)]
+        if len(of_stream) > MAX_CORROBORATING:
+            self._corroborating.remove(of_stream[0])
 
     def close(self, tick: int, findings: Iterable[Finding]) -> list[Alert]:
         """Take the findings of a closed tick; the messages that follow from it, in a fixed order."""
@@ -168,8 +180,8 @@ class Incidents:
         return alerts
 
     def due(self) -> int | None:
-        """The next tick at whose close a severity rises although nothing new is found."""
-        return min((tick for incident in self._open.values() for tick in self._rises(incident)), default=None)
+        """The next tick at whose close there is something to say although nothing new is found."""
+        return min((tick for incident in self._open.values() for tick in self._coming(incident)), default=None)
 
     def state(self) -> object:
         return msgspec.to_builtins((list(self._open.values()), self._corroborating))
@@ -179,6 +191,9 @@ class Incidents:
             incidents, corroborating = msgspec.convert(state, tuple[list[Incident], list[Corroboration]])
         except msgspec.ValidationError as error:
             raise StateError(f"incidents: {error}") from None
+        columns = {c.column for i in incidents for c in (*i.contributions.values(), *i.recovered.values())}
+        if not columns <= set(range(len(self._grid.columns))):
+            raise StateError("incidents: the state is of another grid")
         self._open = {incident.kind: incident for incident in incidents}
         self._corroborating = corroborating
 
@@ -194,8 +209,12 @@ class Incidents:
         kind = kind or self._kind_of(finding, contribution)
         if kind not in self._open:
             self._open[kind] = Incident(self._id(kind, tick), kind, tick)
-        self._open[kind].contributions[key] = contribution
-        self._open[kind].recovered.pop(key, None)
+        incident = self._open[kind]
+        before = incident.contributions.get(key)
+        if before is not None:
+            contribution = msgspec.structs.replace(contribution, peak=max(before.peak, contribution.psi))
+        incident.contributions[key] = contribution
+        incident.recovered.pop(key, None)
 
     def _kind_of(self, finding: Finding, contribution: Contribution) -> DriftKind:
         if self._grid.columns[finding.column].role is Role.PREDICTION:
@@ -226,14 +245,15 @@ class Incidents:
     def _moved(self, tick: int, incident: Incident) -> bool:
         """Whether the effect changed enough, and the last message is old enough.
 
-        An effect that is no longer material is on its way to recovery, which is told of once it is certain.
+        An effect for which the evidence is not enough any more is on its way to recovery, which is told of once it is
+        certain.
         """
         change = abs(incident.psi - incident.told_psi)
-        return (
-            incident.psi >= MATERIAL_PSI
-            and change > UPDATE_CHANGE * incident.told_psi
-            and (tick - incident.told_at) * self._ticks.length_us >= UPDATE_EVERY_US
-        )
+        notable = incident.drifts and change > UPDATE_CHANGE * incident.told_psi
+        return notable and tick >= self._update_tick(incident)
+
+    def _update_tick(self, incident: Incident) -> int:
+        return self._ticks.ending_at(self._ticks.end_us(incident.told_at) + UPDATE_EVERY_US)
 
     def _severity(self, tick: int, incident: Incident) -> Severity:
         if tick < self._warning_tick(incident) or incident.psi < WARNING_PSI:
@@ -251,15 +271,17 @@ class Incidents:
         by_time = self._ticks.ending_at(self._ticks.end_us(incident.high_since) + CRITICAL_AFTER_US)
         return max(by_time, self._warning_tick(incident))
 
-    def _rises(self, incident: Incident) -> list[int]:
-        """The ticks at which the severity rises if nothing changes until then."""
+    def _coming(self, incident: Incident) -> list[int]:
+        """The ticks at which a message follows if nothing changes until then: severity rises, an effect is told of."""
         critical = self._critical_tick(incident)
-        rises = []
+        coming = []
         if incident.severity < Severity.WARNING and incident.psi >= WARNING_PSI:
-            rises.append(self._warning_tick(incident))
+            coming.append(self._warning_tick(incident))
         if incident.severity < Severity.CRITICAL and critical is not None:
-            rises.append(critical)
-        return rises
+            coming.append(critical)
+        if self._moved(self._update_tick(incident), incident):
+            coming.append(self._update_tick(incident))
+        return coming
 
     def _tell(self, tick: int, incident: Incident, phase: Phase, resolution: str = RECOVERED) -> Alert:
         sequence = incident.sequence
@@ -267,12 +289,11 @@ class Incidents:
         incident.told_psi, incident.told_at = incident.psi, tick
         ended = phase is Phase.RESOLVED
         contributions = incident.recovered if ended else incident.contributions
-        ordered = sorted(contributions.values(), key=lambda c: (-c.psi, c.column, c.detector))
+        # An end is told of what drifted most, not of what came back last.
+        strength = operator.attrgetter("peak" if ended else "psi")
+        ordered = sorted(contributions.values(), key=lambda c: (-strength(c), c.column, c.detector))
         onset = min(c.onset for c in ordered)
-        time = self._ticks.end_us(tick)
-        incident.summary = sentence(
-            ordered, incident.kind, resolution if ended else None, onset_us=onset * self._ticks.length_us
-        )
+        incident.summary = sentence(ordered, incident.kind, resolution if ended else None, self._ticks)
         data: dict[str, Any] = {
             "incident_id": incident.incident_id,
             "phase": str(phase),
@@ -282,23 +303,37 @@ class Incidents:
             "model_version": self._subject.model_version,
             "segment": dict(self._subject.segment),
             "summary": incident.summary,
-            "features": [dict(c.data) for c in ordered],
-            "corroborating": self._support(onset),
-            "event_time": rfc3339(time),
+            "features": feature_data(ordered),
+            "corroborating": self._support(onset - max(0, incident.started - onset), ordered),
+            "event_time": rfc3339(self._ticks.end_us(tick)),
             "baseline_id": self._subject.baseline_id,
         }
         if ended:
             data["resolution"] = resolution
-        return Alert(incident.incident_id, sequence, phase, tick, onset, data)
+        return Alert(incident.incident_id, sequence, phase, tick, incident.started, onset, data)
 
-    def _support(self, onset: int) -> list[dict[str, Any]]:
+    def _support(self, since: int, reasons: Iterable[Contribution]) -> list[dict[str, Any]]:
+        """The detections from ``since`` on, an entry a stream.
+
+        A value-by-value detector sees a change before the windows in which it shows: so ``since`` lies before the onset
+        by as much as these windows took.
+        """
+        own = {(c.detector, c.feature) for c in reasons}
+        detections: dict[tuple[str, str], list[int]] = {}
+        for detection in self._corroborating:
+            if detection.tick >= since and _stream(detection) not in own:
+                detections.setdefault(_stream(detection), []).append(detection.tick)
         return [
             {
-                "detector": detection.detector,
-                "stream": detection.stream,
+                "detector": detector,
+                "stream": stream,
                 "calibrated": False,
-                "detected_at": rfc3339(self._ticks.end_us(detection.tick)),
+                "detections": len(ticks),
+                "detected_at": rfc3339(self._ticks.end_us(ticks[0])),
             }
-            for detection in self._corroborating
-            if detection.tick >= onset
+            for (detector, stream), ticks in sorted(detections.items(), key=lambda item: item[0][::-1])
         ]
+
+
+def _stream(detection: Corroboration) -> tuple[str, str]:
+    return detection.detector, detection.stream

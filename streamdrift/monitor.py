@@ -17,13 +17,16 @@ from streamdrift.baselines import Baseline
 from streamdrift.detectors import table
 from streamdrift.detectors.detector import Detector, Finding, Ticks
 from streamdrift.errors import StateError
-from streamdrift.grids import SPECIAL_SLOTS, Grid, blind_grid
+from streamdrift.evidence import MAX_UNSEEN_NAMED
+from streamdrift.grids import SPECIAL_SLOTS, Grid, Kind, blind_grid
 from streamdrift.incidents import Alert, Incident, Incidents, Phase, Severity, Subject
 from streamdrift.published import PANES, PublishedWindow
 from streamdrift.status import FeatureState, FeatureStatus, IncidentStatus, ModelState, ModelStatus
-from streamdrift.streams import RiverStream, StreamWatch
+from streamdrift.streams import RiverStream, watches
 from streamdrift.summaries import Moments, Summary
-from streamdrift.windows import WINDOW_BINS, Reference, Window
+from streamdrift.summaries.names import MAX_NAMES
+from streamdrift.ticks import MICROSECONDS
+from streamdrift.windows import PUBLISHED_BINS, WINDOW_BINS, Reference, Window
 
 SNAPSHOT_VERSION: Final = 1
 MAX_RESOLVED_SHOWN: Final = 10
@@ -43,6 +46,7 @@ class _Snapshot(msgspec.Struct, frozen=True):
     """A monitor between two ticks; stands alone."""
 
     version: int
+    tick_us: int
     baseline_id: str | None
     fence: int | None
     """The last tick that is in it, None before the first: what is read of older ticks is there already."""
@@ -70,11 +74,7 @@ class Monitor:
             {name: build(reference, self._ticks) for name, build in table().items()} if reference else {}
         )
         self._published = PublishedWindow(reference, self._ticks, config.window_us) if reference else None
-        self._streams = [
-            StreamWatch(stream, self.grid.names.index(stream.column), config.window_us, self._ticks)
-            for stream in config.river
-            if stream.column in self.grid.names
-        ]
+        self._streams = watches(config.river, self.grid, config.window_us, self._ticks)
         subject = Subject(model_id, model_version, {}, baseline.id if baseline else None)
         self._incidents = Incidents(subject, self.grid, reference, self._ticks)
         self.fence: int | None = None
@@ -83,6 +83,7 @@ class Monitor:
         self._first_tick: int | None = None
         self._last_event_tick: int | None = None
         self._evidence: dict[int, float] = {}
+        self._left_over: Sequence[Finding] = ()
         self._resolved: deque[IncidentStatus] = deque(maxlen=MAX_RESOLVED_SHOWN)
         self._alerts: dict[tuple[str, str], int] = {}
         self._state_bytes = 0
@@ -99,13 +100,16 @@ class Monitor:
             self._last_event_tick = tick
         if self._published:
             self._published.close(tick, window)
-        findings = [*self._detect(tick, window), *self._listen(tick, summary)]
+        findings = [*self._left_over, *self._detect(tick, window), *self._listen(tick, summary)]
+        self._left_over = ()
         alerts = self._incidents.close(tick, findings)
         self._remember(alerts)
         return alerts
 
     def due(self) -> int | None:
         """The next tick at whose close something happens even without events."""
+        if self._left_over and self.fence is not None:
+            return self.fence + 1
         published = (self._published,) if self._published else ()
         dues = (part.due() for part in (*self._detectors.values(), *self._streams, *published, self._incidents))
         return min((tick for tick in dues if tick is not None), default=None)
@@ -142,6 +146,7 @@ class Monitor:
         data = msgspec.msgpack.encode(
             _Snapshot(
                 SNAPSHOT_VERSION,
+                self._ticks.length_us,
                 self.baseline.id if self.baseline else None,
                 self.fence,
                 self._events,
@@ -165,6 +170,10 @@ class Monitor:
     def restore(self, snapshot: bytes) -> None:
         """Go on from a snapshot of the same baseline. Raises ``StateError`` if that cannot be."""
         saved = _read(snapshot)
+        if saved.tick_us != self._ticks.length_us:
+            raise StateError(f"a model's snapshot has {difference_of_ticks(saved.tick_us, self._ticks.length_us)}")
+        if saved.baseline_id != (self.baseline.id if self.baseline else None):
+            raise StateError(f"a model's snapshot goes with another baseline, {saved.baseline_id}")
         self.fence = saved.fence
         self._events, self._first_tick = saved.events, saved.first_tick
         self._last_event_tick = saved.last_event_tick
@@ -179,7 +188,16 @@ class Monitor:
             if stream.key in saved.river:
                 stream.restore(saved.river[stream.key])
         self._incidents.restore(saved.incidents)
+        self._left_over = tuple(self._abandoned())
         self._state_bytes = len(snapshot)
+
+    def _abandoned(self) -> Iterator[Finding]:
+        """The end of alarms whose detector is not configured any more: nobody else would ever end them."""
+        watched = {(stream.index, stream.name) for stream in self._streams}
+        for incident in self._incidents.open:
+            for c in incident.contributions.values():
+                if c.detector not in self._detectors and (c.column, c.detector) not in watched:
+                    yield Finding(c.column, c.detector, False, False, 0.0, c.onset, None)  # noqa: FBT003 — neither calibrated nor in alarm
 
     # Status
 
@@ -207,9 +225,8 @@ class Monitor:
     def _feature_status(self) -> Iterator[FeatureStatus]:
         if self._published is None:
             return
-        severity = {
-            c.column: incident.severity for incident in self._incidents.open for c in incident.contributions.values()
-        }
+        by_severity = sorted(self._incidents.open, key=lambda incident: incident.severity)
+        severity = {c.column: incident.severity for incident in by_severity for c in incident.contributions.values()}
         for i, column in enumerate(self.grid.columns):
             view = self._published.column(i)
             state = FeatureState.NO_DATA if view is None else FeatureState.OK
@@ -239,7 +256,7 @@ class Monitor:
             str(alert.phase),
             str(alert.data["summary"]),
             tuple(dict.fromkeys(feature["feature"] for feature in alert.data["features"])),
-            alert.onset * self._ticks.length_us,
+            self._ticks.end_us(alert.started),
             self._ticks.end_us(alert.tick),
         )
 
@@ -261,8 +278,21 @@ def _read(snapshot: bytes) -> _Snapshot:
     return saved
 
 
+def difference_of_ticks(found_us: int, wanted_us: int) -> str:
+    """Why a state cannot be continued from: what is numbered by ticks means other times."""
+    return f"ticks of {found_us / MICROSECONDS:g} s, not of {wanted_us / MICROSECONDS:g} s"
+
+
+_CONTRIBUTION_BYTES: Final = 1_600
+"""What an incident holds of one numeric column: its effects and both histograms."""
+_NAME_BYTES: Final = 48
+"""A category's name that is not unusually long, and its count."""
+
+
 def snapshot_bytes_estimate(grid: Grid) -> int:
-    """Upper bound of the size of a monitor's snapshot: every pane of its window, and the events not judged yet."""
+    """Size of a monitor's snapshot when all columns drift; River's detectors and unusually long names come on top."""
     slots = sum(min(column.bins, WINDOW_BINS) + SPECIAL_SLOTS for column in grid.columns)
     words = slots + Moments.empty(len(grid.columns)).limbs.size
-    return 4_096 + (PANES + 2) * 8 * words
+    categorical = sum(column.kind is Kind.CATEGORICAL for column in grid.columns)
+    names = categorical * (MAX_NAMES + PUBLISHED_BINS + MAX_UNSEEN_NAMED) * _NAME_BYTES
+    return 4_096 + (PANES + 2) * 8 * words + len(grid.columns) * _CONTRIBUTION_BYTES + names

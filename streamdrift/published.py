@@ -3,7 +3,7 @@
 It spans the configured time (1 h by default) in at most twelve panes and slides by a pane::
 
     |pane|pane|pane| … |pane|·· filling
-     └─ the oldest is dropped once the others span the window and hold 1,000 events
+     └─ the oldest is dropped once it lies before the window, and the others hold 1,000 events
 
 Where traffic is slow, panes are merged instead of dropped, so that the window reaches back to 1,000 events with no more
 panes. Below that there is no data, never a number.
@@ -12,6 +12,7 @@ panes. Below that there is no data, never a number.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import reduce
 from operator import add
 from typing import Any, Final
@@ -22,18 +23,25 @@ import numpy as np
 from streamdrift.detectors.detector import Ticks
 from streamdrift.errors import StateError
 from streamdrift.grids import MISSING, SPECIAL_SLOTS, TYPE_ERROR, UNSEEN
-from streamdrift.windows import Reference, Window, WindowState, from_state, to_state
+from streamdrift.summaries import Names
+from streamdrift.windows import Reference, Window, WindowState, to_state
 
 PANES: Final = 12
 ENOUGH: Final = 1_000
 """Events below which scores are noise."""
 
 
-class _Pane(msgspec.Struct, array_like=True, frozen=True):
+class _Pane(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     start: int
     stop: int
     """First tick of the pane, and the first one behind it."""
     window: WindowState
+
+
+class _State(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    panes: list[_Pane]
+    filling: WindowState | None
+    until: int
 
 
 class PublishedWindow:
@@ -41,18 +49,17 @@ class PublishedWindow:
 
     def __init__(self, reference: Reference, ticks: Ticks, window_us: int) -> None:
         self._reference = reference
-        self._ticks_a_pane = max(1, window_us // PANES // ticks.length_us)
-        self._span = self._ticks_a_pane * (PANES - 1)
+        self._span = max(1, -(-window_us // ticks.length_us))
+        self._ticks_a_pane = -(-self._span // PANES)
         self._panes: list[tuple[int, int, Window]] = []
         self._filling: Window | None = None
         self._until = 0
-        self._whole: Window | None = None
         self._columns: list[Mapping[str, Any] | None] | None = None
 
     @property
     def events(self) -> int:
         """Events in the window as it is published."""
-        return self._whole.events if self._whole else 0
+        return sum(window.events for _, _, window in self._panes)
 
     def close(self, tick: int, window: Window | None) -> None:
         """Take the events of a closed tick."""
@@ -63,7 +70,8 @@ class PublishedWindow:
                 # Panes lie on a fixed raster of event time, so that their bounds do not depend on the first event.
                 self._until = (tick // self._ticks_a_pane + 1) * self._ticks_a_pane
                 self._filling = self._reference.empty()
-            self._filling += window
+            # No score needs the names, and their length is in nobody's hands.
+            self._filling += replace(window, names=Names())
         if self._filling is not None and tick >= self._until - 1:
             self._complete()
 
@@ -78,14 +86,19 @@ class PublishedWindow:
         while len(self._panes) > 1 and self._can_do_without_oldest():
             self._panes.pop(0)
         if len(self._panes) > PANES:
-            (start, _, first), (_, stop, second) = self._panes[:2]
-            self._panes[:2] = [(start, stop, first + second)]
-        self._whole = reduce(add, (window for _, _, window in self._panes))
+            self._merge()
         self._columns = None
 
+    def _merge(self) -> None:
+        """Make one pane of the two neighbours that together hold the fewest events: none grows beyond its share."""
+        sizes = [window.events for _, _, window in self._panes]
+        i = min(range(len(sizes) - 1), key=lambda i: sizes[i] + sizes[i + 1])
+        (start, _, first), (_, stop, second) = self._panes[i : i + 2]
+        self._panes[i : i + 2] = [(start, stop, first + second)]
+
     def _can_do_without_oldest(self) -> bool:
-        rest = self._panes[1:]
-        return rest[-1][1] - rest[0][0] >= self._span and sum(window.events for _, _, window in rest) >= ENOUGH
+        (_, stop, _), *rest = self._panes
+        return stop <= rest[-1][1] - self._span and sum(window.events for _, _, window in rest) >= ENOUGH
 
     def column(self, index: int) -> Mapping[str, Any] | None:
         """Scores and shares of a column by the names of ``FeatureStatus``; None while there is too little data."""
@@ -95,9 +108,8 @@ class PublishedWindow:
         return self._columns[index]
 
     def _scored(self) -> list[Mapping[str, Any] | None]:
-        whole, reference = self._whole, self._reference
-        if whole is None:
-            return [None] * len(reference.grid.columns)
+        reference = self._reference
+        whole = reduce(add, (window for _, _, window in self._panes), reference.empty())
         published = reference.publish(whole)
         return [
             self._score(whole, i, published) if counts.sum() >= ENOUGH else None for i, counts in enumerate(published)
@@ -119,17 +131,17 @@ class PublishedWindow:
     def state(self) -> object:
         """Values that MessagePack can hold."""
         panes = [_Pane(start, stop, to_state(window)) for start, stop, window in self._panes]
-        filling = to_state(self._filling) if self._filling is not None else None
-        return msgspec.to_builtins((panes, filling, self._until), builtin_types=(bytes,))
+        filling = None if self._filling is None else to_state(self._filling)
+        return msgspec.to_builtins(_State(panes, filling, self._until), builtin_types=(bytes,))
 
     def restore(self, state: object) -> None:
         """Go on from ``state``. Raises ``StateError`` if that cannot be."""
-        shape = tuple[list[_Pane], WindowState | None, int]
         try:
-            panes, filling, self._until = msgspec.convert(state, shape, builtin_types=(bytes,))
+            saved = msgspec.convert(state, _State, builtin_types=(bytes,))
         except msgspec.ValidationError as error:
             raise StateError(f"published window: {error}") from None
-        self._panes = [(pane.start, pane.stop, from_state(pane.window)) for pane in panes]
-        self._filling = from_state(filling) if filling is not None else None
-        self._whole = reduce(add, (window for _, _, window in self._panes)) if self._panes else None
+        window = self._reference.from_state
+        panes = [(pane.start, pane.stop, window(pane.window)) for pane in saved.panes]
+        filling = None if saved.filling is None else window(saved.filling)
+        self._panes, self._filling, self._until = panes, filling, saved.until
         self._columns = None

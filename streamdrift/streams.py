@@ -6,6 +6,8 @@ put the column in alarm itself, until a window's time has passed without another
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,7 @@ import msgspec
 from streamdrift.detectors.detector import Finding, Ticks
 from streamdrift.detectors.river import RiverDetector, RiverSpec
 from streamdrift.errors import StateError
+from streamdrift.grids import Grid
 from streamdrift.incidents import Corroboration
 from streamdrift.status import RiverStatus
 from streamdrift.summaries import Pairs
@@ -39,10 +42,14 @@ class _State(msgspec.Struct, array_like=True, frozen=True):
 class StreamWatch:
     """One River detector on one column of one model version."""
 
-    def __init__(self, stream: RiverStream, index: int, hold_us: int, ticks: Ticks) -> None:
-        """``index`` is the column's number in the grid; an alarm holds for ``hold_us`` after its last detection."""
+    def __init__(self, stream: RiverStream, name: str, index: int, hold_us: int, ticks: Ticks) -> None:
+        """``name`` is the detector's, ``index`` the column's number in the grid.
+
+        An alarm holds for ``hold_us`` after its last detection.
+        """
         self.stream = stream
-        self._index = index
+        self.name = name
+        self.index = index
         self._hold_us = hold_us
         self._ticks = ticks
         self._detector = RiverDetector(stream.spec)
@@ -53,7 +60,7 @@ class StreamWatch:
 
     @property
     def key(self) -> str:
-        return f"{self.stream.column}/{self.stream.spec.name}"
+        return f"{self.stream.column}/{self.name}"
 
     def close(self, tick: int, pairs: Pairs | None) -> tuple[list[Finding], list[Corroboration]]:
         """Feed the values of a closed tick."""
@@ -69,8 +76,7 @@ class StreamWatch:
         elif self._alarm and tick >= self._end():
             self._alarm = False
             findings.append(self._finding(tick))
-        name = self.stream.spec.name
-        return findings, [Corroboration(name, self.stream.column, tick)] if detected else []
+        return findings, [Corroboration(self.name, self.stream.column, tick)] if detected else []
 
     def due(self) -> int | None:
         """The tick at whose close an alarm ends if nothing more is detected."""
@@ -78,7 +84,7 @@ class StreamWatch:
 
     def status(self) -> RiverStatus:
         last = None if self._last is None else self._ticks.end_us(self._last)
-        return RiverStatus(self.stream.column, self.stream.spec.name, self._detections, last)
+        return RiverStatus(self.stream.column, self.name, self._detections, last)
 
     def state(self) -> object:
         return msgspec.to_builtins(
@@ -110,7 +116,20 @@ class StreamWatch:
 
     def _finding(self, tick: int) -> Finding:
         onset = tick if self._last is None else self._last
-        return Finding(self._index, self.stream.spec.name, False, self._alarm, 1.0, onset, None)  # noqa: FBT003 — never calibrated
+        return Finding(self.index, self.name, False, self._alarm, 1.0, onset, None)  # noqa: FBT003 — never calibrated
+
+
+def watches(streams: Iterable[RiverStream], grid: Grid, hold_us: int, ticks: Ticks) -> list[StreamWatch]:
+    """A watch of each stream that the grid has; a second detector of the same class on a column is named ``…#2``."""
+    found, seen = [], Counter[tuple[str, str]]()
+    for stream in streams:
+        if stream.column in grid.names:
+            name = stream.spec.name
+            seen[stream.column, name] += 1
+            number = seen[stream.column, name]
+            index = grid.names.index(stream.column)
+            found.append(StreamWatch(stream, name if number == 1 else f"{name}#{number}", index, hold_us, ticks))
+    return found
 
 
 def _identity(spec: RiverSpec) -> dict[str, Any]:

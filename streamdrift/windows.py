@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from streamdrift.baselines import Baseline
 from streamdrift.detectors import effects
 from streamdrift.entries import pack, unpack
+from streamdrift.errors import StateError
 from streamdrift.grids import SPECIAL_SLOTS, Column, Kind
 from streamdrift.merging import merge_bins, merge_categories
 from streamdrift.summaries import Moments, Names, Summary
@@ -50,7 +51,7 @@ class Window:
         )
 
 
-class WindowState(msgspec.Struct, array_like=True, frozen=True):
+class WindowState(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """A window in a snapshot."""
 
     events: int
@@ -65,21 +66,16 @@ def to_state(window: Window) -> WindowState:
     return WindowState(window.events, pack(window.counts), pack(window.moments.limbs.ravel()), names)
 
 
-def from_state(state: WindowState) -> Window:
-    """What ``to_state`` was given."""
-    counts, limbs = unpack(state.counts), unpack(state.limbs)
-    return Window(state.events, counts, Moments(limbs.reshape(-1, Moments.empty(1).limbs.shape[1])), Names(state.names))
-
-
 class Reference:
     """A baseline made ready for comparison. Immutable; the same baseline gives the same reference."""
 
     def __init__(self, baseline: Baseline) -> None:
         self.baseline = baseline
         grid = self.grid = baseline.grid
-        counts = np.split(baseline.summary.counts, grid.offsets[1:-1])
+        counts, starts = baseline.summary.counts, grid.offsets
         fine = [
-            _merged(column, c[:-SPECIAL_SLOTS], WINDOW_BINS) for column, c in zip(grid.columns, counts, strict=True)
+            _merged(column, counts[starts[i] : starts[i + 1] - SPECIAL_SLOTS], WINDOW_BINS)
+            for i, column in enumerate(grid.columns)
         ]
         sizes = [int(groups.max(initial=-1)) + 1 + SPECIAL_SLOTS for groups in fine]
         self.offsets = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
@@ -125,6 +121,18 @@ class Reference:
     def empty(self) -> Window:
         return Window(0, np.zeros(self.slots, dtype=np.int64), Moments.empty(len(self.grid.columns)), Names())
 
+    def from_state(self, state: WindowState) -> Window:
+        """What ``to_state`` was given. Raises ``StateError`` if that was no window of this reference."""
+        empty = self.empty()
+        try:
+            counts = unpack(state.counts).reshape(empty.counts.shape)
+            limbs = unpack(state.limbs).reshape(empty.moments.limbs.shape)
+        except ValueError as error:
+            raise StateError(f"a window does not fit the baseline: {error}") from None
+        if not all(0 <= column < len(self.grid.columns) for column in state.names):
+            raise StateError("a window does not fit the baseline: it has names of other columns")
+        return Window(state.events, counts, Moments(limbs), Names(state.names))
+
     def of_column(self, counts: NDArray[np.int64], column: int) -> NDArray[np.int64]:
         """A column's part of a window's counts: its bins, then unseen, missing, type error."""
         return counts[self.offsets[column] : self.offsets[column + 1]]
@@ -145,7 +153,7 @@ class Reference:
         start = self.grid.offsets[column]
         to_window = self._slot_of_grid_slot[start : start + len(names)] - self.offsets[column]
         published = self._published[column][to_window]
-        size = np.bincount(published, minlength=1)
+        size = np.bincount(published)
         return [names[int(np.flatnonzero(published == i)[0])] if n == 1 else None for i, n in enumerate(size)]
 
     def mean_and_sd(self, window: Window, column: int) -> tuple[float, float] | None:
@@ -184,14 +192,17 @@ class Reference:
         ours, theirs = self.mean_and_sd(self.window, column), self.mean_and_sd(window, column)
         if ours is None or theirs is None:
             return {}
-        shift = effects.mean_shift_sd(ours[0], theirs[0], ours[1])
-        return {
+        scores = {
             "kolmogorov_smirnov": float(effects.kolmogorov_smirnov(before, after)),
-            "wasserstein": float(effects.wasserstein_with_means(before, after, self.edges[column], ours[1], shift)),
             "mean_before": ours[0],
             "mean_after": theirs[0],
-            "mean_shift_sd": shift,
         }
+        if np.isfinite(ours[1]):
+            with np.errstate(over="ignore", invalid="ignore"):  # edges at both ends of float64: no distance, see above
+                shift = effects.mean_shift_sd(ours[0], theirs[0], ours[1])
+                distance = effects.wasserstein_with_means(before, after, self.edges[column], ours[1], shift)
+            scores |= {"wasserstein": float(distance), "mean_shift_sd": shift}
+        return scores
 
 
 def _categorical_effects(before: NDArray[np.int64], after: NDArray[np.int64]) -> Mapping[str, float]:

@@ -1,19 +1,58 @@
 """PSI of tumbling windows: an alarm after three windows in a row beyond a threshold that knows its own noise.
 
 The events of a model are cut into windows. A window ends at the close of a tick, once it holds 1,000 events, or 200
-events and three days have passed. In each, the corrected PSI of every column is compared with
+events and three days have passed. In each, the corrected PSI of every column (``effects.corrected_psi``: of at most ten
+bins, with missing, unseen and mistyped values as bins of their own) is compared with
 
     threshold = 0.1 + 3·√(2(B − 1))/n
 
 with B the bins that either side uses and n the column's events: 0.1 is where PSI is called "moderate", and the second
-term is three standard deviations of the PSI that n events of an unchanged stream have by chance (Yurdakul & Naranjo
-2020). A window of n events counts as max(1, ⌊n/1000⌋) windows; a column alarms once windows that count three in a row
-were beyond the threshold, and recovers once windows that count three in a row were below half of it.
+term is three standard deviations of the PSI that n events of an unchanged stream have by chance::
 
->>> print(f"{threshold(bins=10, n=1000):.4f} {threshold(bins=10, n=200):.4f}")
-0.1127 0.1636
+    window         |  w0  |  w1  |  w2  |  w3  |  w4  |  w5  |  w6  |  w7  |
+    PSI/threshold    0.1    1.3    2.0    1.8    0.7    0.3    0.2    0.1
+    alarm                   onset         ├──────────────────────────►│
+                            ·· three ··   from here      ·· three ··   to here
+
+A window of n events counts as max(1, ⌊n/1000⌋) windows, so that a dump of 3,000 events decides at once; a column alarms
+once windows that count three in a row were beyond the threshold, and recovers once windows that count three in a row
+were below half of it. Its evidence is the lowest ratio of these three: 1 is an alarm. A column with fewer than 200
+events in a window is not judged in it.
+
+What it sees: a shift of the mean from about 0.35 standard deviations on (PSI ≈ δ²), and from about 2 % of events on a
+value that was never missing, or a category that never was. What it misses: smaller changes, however long they last, and
+whatever happens inside a bin. Its delay is three windows. Here 500 events come in a tick, and from tick 6 to 13 their
+mean is one standard deviation higher:
+
+>>> from streamdrift.events import Batch
+>>> from streamdrift.summaries import Summary
+>>> from streamdrift.tables import baseline_from_columns
+>>> rng = np.random.default_rng(1)
+>>> training = {"amount": rng.normal(40, 12, 20_000)}
+>>> reference = Reference(baseline_from_columns(training, model_id="shop", model_version="3"))
+>>> def window(mean, n=500):
+...     times, hashes, errors = np.zeros(n, np.int64), np.zeros(n, np.uint64), np.zeros((0, 2), np.int64)
+...     batch = Batch(reference.grid, times, hashes, rng.normal(mean, 12, (n, 1)), errors)
+...     return reference.reduce(Summary.of(batch))
+>>> detector = PsiWindows(reference, Ticks(60 * MICROSECONDS))
+>>> for tick in range(22):
+...     for finding in detector.close(tick, window(mean=52 if 6 <= tick < 14 else 40)):
+...         print(tick, f"{finding.evidence_ratio:.2f}", f"since {finding.onset}" if finding.alarm else "quiet")
+1 0.00 quiet
+3 0.00 quiet
+5 0.02 quiet
+7 0.02 quiet
+9 0.02 quiet
+11 8.11 since 6
+13 7.94 since 6
+15 0.00 since 6
+17 0.00 since 6
+19 0.00 quiet
+21 0.00 quiet
 
 No rate of false alarms is promised (``calibrated`` is false): the budgeted detectors will replace this rule.
+
+Source: for the noise, Yurdakul & Naranjo 2020, "Statistical properties of the population stability index".
 """
 
 from __future__ import annotations
@@ -28,7 +67,7 @@ from streamdrift.detectors import effects
 from streamdrift.detectors.detector import Finding, Ticks
 from streamdrift.errors import StateError
 from streamdrift.ticks import MICROSECONDS
-from streamdrift.windows import Reference, Window, WindowState, from_state, to_state
+from streamdrift.windows import Reference, Window, WindowState, to_state
 
 FULL: Final = 1_000
 """Events after which a window ends."""
@@ -38,6 +77,8 @@ PATIENCE_US: Final = 3 * 86_400 * MICROSECONDS
 """Time after which a window of at least ``SMALLEST`` events ends."""
 IN_A_ROW: Final = 3
 """Windows that must agree, for an alarm and for its end."""
+RECOVERED: Final = 0.5
+"""Share of the threshold below which windows speak for the end of an alarm."""
 CALIBRATED: Final = False
 MODERATE: Final = 0.1
 """PSI in nats below which a change is not called one."""
@@ -59,8 +100,8 @@ class PsiWindows:
         columns = len(reference.grid.columns)
         self._window = reference.empty()
         self._start: int | None = None
-        self._beyond = np.zeros(columns, dtype=np.int64)
-        self._below = np.zeros(columns, dtype=np.int64)
+        self._ratios = np.zeros((columns, IN_A_ROW))
+        """Corrected PSI over threshold of the last windows, newest last; once for each that a window counts."""
         self._onset = np.zeros(columns, dtype=np.int64)
         self._alarm = np.zeros(columns, dtype=np.bool_)
 
@@ -90,37 +131,36 @@ class PsiWindows:
         if not len(judged):
             return []
         ours, theirs = baseline[judged], published[judged]
-        ratio = effects.corrected_psi(ours, theirs) / threshold(effects.occupied_bins(ours, theirs), n[judged])
-        weight = max(1, window.events // FULL)
-        for column, evidence in zip(judged.tolist(), ratio.tolist(), strict=True):
-            self._count(column, evidence, weight, start)
+        ratios = effects.corrected_psi(ours, theirs) / threshold(effects.occupied_bins(ours, theirs), n[judged])
+        self._count(judged, ratios, max(1, window.events // FULL), start)
         return [
             Finding(
-                column, self.name, CALIBRATED, bool(self._alarm[column]), evidence, int(self._onset[column]), window
+                column,
+                self.name,
+                CALIBRATED,
+                bool(self._alarm[column]),
+                float(self._ratios[column].min()),
+                int(self._onset[column]),
+                window,
             )
-            for column, evidence in zip(judged.tolist(), ratio.tolist(), strict=True)
+            for column in judged.tolist()
         ]
 
-    def _count(self, column: int, ratio: float, weight: int, start: int) -> None:
-        if ratio >= 1:
-            if not self._beyond[column] and not self._alarm[column]:
-                self._onset[column] = start
-            self._beyond[column] += weight
-        else:
-            self._beyond[column] = 0
-        self._below[column] = self._below[column] + weight if ratio < 0.5 else 0  # noqa: PLR2004 — half the threshold
-        if self._alarm[column]:
-            self._alarm[column] = self._below[column] < IN_A_ROW
-        else:
-            self._alarm[column] = self._beyond[column] >= IN_A_ROW
+    def _count(self, judged: NDArray[np.int64], ratios: NDArray[np.float64], weight: int, start: int) -> None:
+        """Take the ratios of the judged columns in a window that began at ``start``. Shapes (judged,)."""
+        before, alarm = self._ratios[judged], self._alarm[judged]
+        begins = (ratios >= 1) & (before[:, -1] < 1) & ~alarm
+        self._onset[judged[begins]] = start
+        last = np.column_stack((before, *[ratios] * min(weight, IN_A_ROW)))[:, -IN_A_ROW:]
+        self._ratios[judged] = last
+        self._alarm[judged] = np.where(alarm, last.max(axis=1) >= RECOVERED, last.min(axis=1) >= 1)
 
     def state(self) -> object:
         return msgspec.to_builtins(
             _State(
                 to_state(self._window),
                 self._start,
-                self._beyond.tolist(),
-                self._below.tolist(),
+                self._ratios.ravel().tolist(),
                 self._onset.tolist(),
                 self._alarm.tolist(),
             ),
@@ -132,17 +172,18 @@ class PsiWindows:
             saved = msgspec.convert(state, _State, builtin_types=(bytes,))
         except msgspec.ValidationError as error:
             raise StateError(f"{self.name}: {error}") from None
-        self._window, self._start = from_state(saved.window), saved.start
-        self._beyond = np.array(saved.beyond, dtype=np.int64)
-        self._below = np.array(saved.below, dtype=np.int64)
+        window, columns = self._reference.from_state(saved.window), len(self._reference.grid.columns)
+        if not len(saved.ratios) / IN_A_ROW == len(saved.onset) == len(saved.alarm) == columns:
+            raise StateError(f"{self.name}: the state is not of {columns} columns")
+        self._window, self._start = window, saved.start
+        self._ratios = np.array(saved.ratios, dtype=np.float64).reshape(columns, IN_A_ROW)
         self._onset = np.array(saved.onset, dtype=np.int64)
         self._alarm = np.array(saved.alarm, dtype=np.bool_)
 
 
-class _State(msgspec.Struct, array_like=True, frozen=True):
+class _State(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     window: WindowState
     start: int | None
-    beyond: list[int]
-    below: list[int]
+    ratios: list[float]
     onset: list[int]
     alarm: list[bool]

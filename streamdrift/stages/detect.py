@@ -46,6 +46,8 @@ class _Owned:
     """A partition of the summaries topic."""
 
     fold: PartitionFold
+    alerts: list[PublishedAlert] = field(default_factory=list)
+    """What is not handed out yet."""
     snapshot_due: float | None = None
     commits: deque[tuple[float, int]] = field(default_factory=deque)
     """When which offset was committed, oldest first."""
@@ -60,7 +62,7 @@ class Detect:
         self._config = config
         self._baselines = baselines
         self._owned: dict[TopicPartition, _Owned] = {}
-        self._alerts: list[PublishedAlert] = []
+        self._counted = FoldCounts()
         self._models: dict[TopicPartition, dict[ModelKey, ModelStatus]] = {}
         self.models: Mapping[ModelKey, ModelStatus] = {}
         """The models owned here; replaced whenever one changes, so that other threads may read it."""
@@ -75,15 +77,8 @@ class Detect:
 
     @property
     def counts(self) -> FoldCounts:
-        """What the folds did not take, over all owned partitions since they are owned."""
-        total = FoldCounts()
-        for owned in list(self._owned.values()):
-            counts = owned.fold.counts
-            total.late += counts.late
-            total.over_bound += counts.over_bound
-            total.other_grid += counts.other_grid
-            total.replayed += counts.replayed
-        return total
+        """What the folds did not take, since start: partitions that moved away have been counted."""
+        return sum((owned.fold.counts for owned in list(self._owned.values())), self._counted)
 
     def topology(self, counts: Mapping[str, int]) -> None:
         """Partitions of the summaries topic are owned one by one: how many there are changes nothing."""
@@ -99,7 +94,9 @@ class Detect:
         return start.offset if fold.restored_at is None else min(start.offset, fold.restored_at)
 
     def revoked(self, tp: TopicPartition) -> None:
-        self._owned.pop(tp, None)
+        owned = self._owned.pop(tp, None)
+        if owned is not None:
+            self._counted += owned.fold.counts
         self._models.pop(tp, None)
         self._publish()
 
@@ -107,7 +104,7 @@ class Detect:
         owned = self._owned[batch.source]
         for offset, value in zip(batch.offsets, batch.values, strict=True):
             if value is not None:
-                self._alerts += owned.fold.apply(offset, decode(value))
+                owned.alerts += owned.fold.apply(offset, decode(value))
         if owned.snapshot_due is None:
             owned.snapshot_due = now + self._config.snapshot_interval
         self._show(batch.source)
@@ -119,10 +116,11 @@ class Detect:
         return ()
 
     def take(self, now: float, *, final: bool = False) -> Commit:
-        outputs = [self._alert_record(alert, now) for alert in self._alerts]
-        self._alerts = []
+        outputs: list[OutputRecord] = []
         offsets: dict[TopicPartition, Position] = {}
         for tp, owned in self._owned.items():
+            outputs += [self._alert_record(alert, now) for alert in owned.alerts]
+            owned.alerts = []
             if owned.snapshot_due is not None and (final or now >= owned.snapshot_due):
                 owned.snapshot_due = None
                 outputs += self._state_records(tp, owned)

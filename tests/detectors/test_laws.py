@@ -1,0 +1,227 @@
+"""What holds for every detector in the table: a new one is covered by its line there.
+
+Streams are those of a small model (``tests.support.windows``): 500 events a tick, ticks of a minute. A detector that
+must be slower than these laws allow says so here, with its reason.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamdrift.detectors import table
+from streamdrift.detectors.detector import Detector, DetectorFactory, Ticks
+from streamdrift.errors import StateError
+from streamdrift.grids import SCORE
+from streamdrift.windows import Window
+from tests.support.windows import (
+    MISTYPED,
+    Rows,
+    plain,
+    rows,
+    small_reference,
+    some,
+    through_msgpack,
+    told,
+    window,
+    with_due,
+)
+
+unhurried = settings(deadline=None, max_examples=30)  # a busy machine is no failure
+
+TICKS = Ticks(60_000_000)
+EVENTS = 500
+WINDOWS = 200
+"""Ticks of a null stream: 100 windows of 1,000 events."""
+
+Change = Callable[[Rows], Rows]
+CHANGES: dict[str, tuple[str, Change]] = {
+    "a unit bug": ("amount", lambda r: r | {"amount": 100 * r["amount"]}),
+    "a shift of one standard deviation": ("amount", lambda r: r | {"amount": r["amount"] + 12}),
+    "three times the spread": ("amount", lambda r: r | {"amount": 40 + 3 * (r["amount"] - 40)}),
+    "a constant": ("age_days", lambda r: r | {"age_days": np.zeros(len(r["age_days"]))}),
+    "missing values": ("age_days", lambda r: r | {"age_days": some(r["age_days"], 0.5, np.nan).astype(float)}),
+    "values of the wrong type": ("amount", lambda r: r | {"amount": some(r["amount"], 0.5, MISTYPED)}),
+    "a new category": ("country", lambda r: r | {"country": some(r["country"], 0.3, "XX")}),
+    "another mix of categories": ("country", lambda r: r | {"country": some(r["country"], 0.6, "PL")}),
+    "higher scores": (SCORE, lambda r: r | {SCORE: r[SCORE] ** 0.5}),
+}
+
+every_detector = pytest.mark.parametrize("build", table().values(), ids=table().keys())
+every_change = pytest.mark.parametrize("change", CHANGES)
+
+
+def detector(build: DetectorFactory) -> Detector:
+    return build(small_reference(), TICKS)
+
+
+def name(column: int) -> str:
+    return small_reference().grid.names[column]
+
+
+def drawn(seed: int, ticks: int, change: Change = lambda r: r) -> list[Window]:
+    rng = np.random.default_rng(seed)
+    return [window(small_reference(), change(rows(rng, EVENTS))) for _ in range(ticks)]
+
+
+@functools.cache
+def eventful() -> tuple[Window | None, ...]:
+    """A stream in which everything happens: quiet, drift, another column's drift, recovery, gaps."""
+    both: Change = lambda r: CHANGES["a unit bug"][1](CHANGES["a new category"][1](r))  # noqa: E731 — reads as it is used
+    quiet, one, two = (
+        drawn(seed, 12, change) for seed, change in enumerate((lambda r: r, CHANGES["a unit bug"][1], both))
+    )
+    return (*quiet, None, None, *one, None, *two, *[None] * 20, *quiet, None, *quiet[:3])
+
+
+# ---- alarms ----------------------------------------------------------------------------------------------------------
+
+
+@every_detector
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_nothing_alarms_in_a_hundred_thousand_events_that_look_like_the_baseline(
+    build: DetectorFactory, seed: int
+) -> None:
+    findings = list(told(detector(build), enumerate(drawn(seed, WINDOWS))))
+    assert findings, "a detector says how far from an alarm it is"
+    assert [(tick, name(finding.column)) for tick, finding in findings if finding.alarm] == []
+    assert max(finding.evidence_ratio for _, finding in findings) < 1
+
+
+@every_detector
+@every_change
+def test_a_large_change_is_found_in_its_column_alone_and_its_end_as_well(build: DetectorFactory, change: str) -> None:
+    column, changed = CHANGES[change]
+    before, during, after = drawn(4, 20), drawn(5, 40, changed), drawn(6, 40)
+    state: dict[str, bool] = {}
+    firsts: dict[tuple[str, bool], int] = {}
+    onsets = set()
+    for tick, finding in told(detector(build), enumerate([*before, *during, *after])):
+        state[name(finding.column)] = finding.alarm
+        firsts.setdefault((name(finding.column), finding.alarm), tick)
+        if finding.alarm:
+            onsets.add(finding.onset)
+            assert finding.evidence_ratio >= 0
+            assert finding.detector in table()
+    assert {key for key, alarm in firsts if alarm} == {column}
+    assert 20 <= firsts[column, True] < 60, "while the change lasts"
+    assert len(onsets) == 1, "one change has one onset"
+    assert 18 <= onsets.pop() <= firsts[column, True], "no earlier than the window in which it began"
+    assert not any(state.values()), "recovered in the end"
+
+
+@every_detector
+def test_who_stays_in_alarm_need_not_say_it_at_each_look_but_never_says_otherwise(build: DetectorFactory) -> None:
+    """An alarm lasts until a finding says otherwise, so that a gap in the traffic ends nothing."""
+    subject = detector(build)
+    shown = [
+        f for _, f in told(subject, enumerate(drawn(7, 20, CHANGES["a unit bug"][1]))) if name(f.column) == "amount"
+    ]
+    assert shown[-1].alarm
+    silent = list(told(subject, ((tick, None) for tick in range(20, 20_000))))
+    assert all(finding.alarm for _, finding in silent if name(finding.column) == "amount")
+
+
+# ---- state -----------------------------------------------------------------------------------------------------------
+
+
+@every_detector
+@unhurried
+@given(cuts=st.sets(st.integers(0, 60), max_size=4))
+def test_a_snapshot_in_mid_stream_changes_nothing(build: DetectorFactory, cuts: set[int]) -> None:
+    expected = [(tick, plain(f)) for tick, f in told(detector(build), enumerate(eventful()))]
+    subject, found = detector(build), []
+    for tick, events in enumerate(eventful()):
+        if tick in cuts:
+            state = through_msgpack(subject.state())
+            subject = detector(build)
+            subject.restore(state)
+            assert through_msgpack(subject.state()) == state
+        found += [(tick, plain(f)) for tick, f in told(subject, [(tick, events)])]
+    assert found == expected
+
+
+@every_detector
+def test_a_snapshot_does_not_change_with_its_detector(build: DetectorFactory) -> None:
+    subject = detector(build)
+    list(told(subject, enumerate(drawn(8, 3))))
+    state = subject.state()
+    before = through_msgpack(state)
+    list(told(subject, enumerate(drawn(9, 5), start=3)))
+    assert through_msgpack(state) == before
+
+
+def wrong_states(state: Any) -> Iterator[Any]:  # noqa: ANN401 — whatever the state is made of
+    """States that no detector wrote: one leaf of another type, a list without its last element, bytes cut short."""
+    if isinstance(state, dict):
+        yield "no mapping"
+        for key, value in state.items():
+            yield from ({**state, key: wrong} for wrong in wrong_states(value))
+        return
+    yield {"not": "what was written"}
+    if isinstance(state, bytes):
+        yield from (b"", state[: len(state) // 2], state + b"\0", b"\x07" + state[1:])
+    if isinstance(state, list):
+        yield from ([], state[:-1], [*state, state[-1]])
+        for i, value in enumerate(state):
+            yield from ([*state[:i], wrong, *state[i + 1 :]] for wrong in wrong_states(value))
+
+
+@every_detector
+def test_damaged_state_is_refused_and_changes_nothing(build: DetectorFactory) -> None:
+    subject = detector(build)
+    list(told(subject, enumerate(eventful()[:31])))
+    state = through_msgpack(subject.state())
+    other = detector(build)
+    fresh = through_msgpack(other.state())
+    for wrong in [None, 3, "x", b"", [], {}, *wrong_states(state)]:
+        if wrong != state:
+            with pytest.raises(StateError):
+                other.restore(wrong)
+            assert through_msgpack(other.state()) == fresh
+
+
+# ---- time ------------------------------------------------------------------------------------------------------------
+
+
+@every_detector
+@unhurried
+@given(
+    gaps=st.lists(st.one_of(st.integers(0, 3), st.sampled_from([60, 1_500, 4_400])), min_size=6, max_size=24),
+    sizes=st.lists(st.sampled_from([1, 120, 500]), min_size=24, max_size=24),
+)
+def test_an_empty_tick_that_is_not_due_changes_nothing(
+    build: DetectorFactory, gaps: list[int], sizes: list[int]
+) -> None:
+    drawn_once = {n: [window(small_reference(), rows(np.random.default_rng(n), n))] for n in (1, 120, 500)}
+    stream: list[Window | None] = []
+    for gap, size in zip(gaps, sizes, strict=False):
+        stream += [*drawn_once[size], *[None] * gap]
+    every, relevant = detector(build), detector(build)
+    assert [(tick, plain(f)) for tick, f in with_due(relevant, enumerate(stream))] == [
+        (tick, plain(f)) for tick, f in told(every, enumerate(stream))
+    ]
+    assert through_msgpack(relevant.state()) == through_msgpack(every.state())
+
+
+@every_detector
+def test_what_is_due_lies_ahead_and_comes_to_an_end(build: DetectorFactory) -> None:
+    """Else closing all ticks at the end of time would go on for ever."""
+    subject, tick = detector(build), 0
+    for tick, events in enumerate(eventful()):
+        subject.close(tick, events)
+        due = subject.due()
+        assert due is None or due > tick
+    for _ in range(1_000):
+        if (due := subject.due()) is None:
+            break
+        assert due > tick
+        tick = due
+        subject.close(tick, None)
+    assert subject.due() is None
