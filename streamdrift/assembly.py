@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Collection
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -22,7 +22,7 @@ import structlog
 from streamdrift import __version__
 from streamdrift.baselines import Baseline
 from streamdrift.codecs import Source
-from streamdrift.errors import ConfigurationError
+from streamdrift.errors import ConfigurationError, FatalError
 from streamdrift.events import SourceKind
 from streamdrift.fold import FoldConfig, ModelKey
 from streamdrift.grids import SCORE
@@ -31,12 +31,14 @@ from streamdrift.kafka.client import Cluster
 from streamdrift.kafka.commit import AtLeastOnce, publish
 from streamdrift.kafka.compacted import read_compacted
 from streamdrift.kafka.loop import StageLoop
+from streamdrift.kafka.permissions import Access
+from streamdrift.kafka.tokens import Tokens, token_function
 from streamdrift.kafka.topics import TopicSpec, ensure_topics
 from streamdrift.monitor import MonitorConfig
 from streamdrift.settings import Settings
-from streamdrift.stages.detect import DetectConfig
+from streamdrift.stages.detect import Detect, DetectConfig
 from streamdrift.stages.stage import Stage, StartFrom
-from streamdrift.stages.summarise import SummariseConfig
+from streamdrift.stages.summarise import Summarise, SummariseConfig
 from streamdrift.status import LoopStatus, Snapshot
 from streamdrift.streams import RiverStream
 from streamdrift.telemetry import FeaturePolicy, FeatureSeries, StreamdriftCollector, registry
@@ -137,20 +139,38 @@ def _monitor(settings: Settings, model_id: str) -> MonitorConfig:
     return MonitorConfig(settings.time.tick.microseconds, settings.window(model_id).microseconds, tuple(streams))
 
 
+def cluster_of(settings: Settings) -> Cluster:
+    """The cluster that the settings name. Raises ``ConfigurationError``."""
+    kafka = settings.kafka
+    tokens = None
+    if kafka.token_provider is not None:
+        tokens = Tokens(token_function(kafka.token_provider), kafka.token_provider)
+    group = group_id(settings, Detect.name)
+    return Cluster(kafka.bootstrap_servers, kafka.properties(), tokens=tokens, reader_group=group)
+
+
+def group_id(settings: Settings, stage: str) -> str:
+    """The consumer group of a stage."""
+    return f"{settings.kafka.application}-{stage}"
+
+
 def topic_specs(settings: Settings) -> list[TopicSpec]:
     """The topics that a service needs: the sources must exist, its own are created."""
     topics, partitions, replication = settings.topics, settings.topics.partitions, settings.topics.replication or -1
     forever = {"cleanup.policy": "delete", "retention.ms": "-1"}
     compact = {"cleanup.policy": "compact"}
+    alerts = {"cleanup.policy": "compact,delete", "retention.ms": str(90 * DAY_MS)}
+    letters = {"retention.ms": str(7 * DAY_MS)}
+    read, write, both = (Access.READ,), (Access.WRITE,), (Access.READ, Access.WRITE)
     return [
-        *(TopicSpec(s.topic, create=False) for s in settings.sources if s.kind is not SourceKind.LABELS),
-        TopicSpec(topics.summaries, partitions, forever, tuple(forever), replication),
-        TopicSpec(topics.state, partitions, compact, tuple(compact), replication),
-        TopicSpec(topics.grids, 1, compact, tuple(compact), replication),
+        *(TopicSpec(s.topic, create=False, access=read) for s in settings.sources if s.kind is not SourceKind.LABELS),
         TopicSpec(
-            topics.alerts, None, {"cleanup.policy": "compact,delete", "retention.ms": str(90 * DAY_MS)}, (), replication
+            topics.summaries, partitions, forever, tuple(forever), replication, access=both, wished=(Access.DELETE,)
         ),
-        TopicSpec(topics.dead_letters, None, {"retention.ms": str(7 * DAY_MS)}, (), replication),
+        TopicSpec(topics.state, partitions, compact, tuple(compact), replication, access=both),
+        TopicSpec(topics.grids, 1, compact, tuple(compact), replication, access=both),
+        TopicSpec(topics.alerts, None, alerts, (), replication, access=write),
+        TopicSpec(topics.dead_letters, None, letters, (), replication, access=write),
     ]
 
 
@@ -175,10 +195,11 @@ class Service:
     ) -> None:
         """``cluster`` stands in for the one of the settings (the embedded broker's). Raises ``ConfigurationError``."""
         self._settings = settings
-        self._cluster = cluster or Cluster(settings.kafka.bootstrap_servers, settings.kafka.properties())
+        self._cluster = cluster or cluster_of(settings)
         self._clock = clock
         self._topology = topology(settings)
         self._exit = ExitStack()
+        self._clients = ExitStack()
         self._running: list[_Running] = []
         self._ended = Event()
         self._log = structlog.get_logger()
@@ -202,13 +223,23 @@ class Service:
         self._log.info("started", version=__version__, url=self.url, models=len(self._topology.baselines))
 
     def stop(self) -> None:
-        """Stop cleanly: commit what is due, leave the groups, close the port. May be called twice."""
+        """Stop cleanly: commit what is due, leave the groups, close the port. May be called twice.
+
+        A stage that cannot commit, because no broker answers, is left behind: that is in ``failed`` then.
+        """
         # Summaries first: detect then reads what summarise committed last, if it gets to it.
         for running in self._running:
             running.loop.stop()
+        deadline = time.monotonic() + JOIN_TIMEOUT
         for running in self._running:
             if running.thread.ident is not None:
-                running.thread.join(JOIN_TIMEOUT)
+                running.thread.join(max(deadline - time.monotonic(), 0.0))
+        stuck = [running.stage.name for running in self._running if running.thread.is_alive()]
+        if stuck:
+            message = f"{' and '.join(stuck)} could not commit within {JOIN_TIMEOUT:g} s, and will read again"
+            self.failed = self.failed or FatalError(message)
+            self._clients.pop_all()  # in use: to close them would only make another error of it
+        self._clients.close()
         self._exit.close()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -225,7 +256,8 @@ class Service:
         )
 
     def _prepare(self) -> None:
-        found = ensure_topics(self._cluster, topic_specs(self._settings))
+        groups = [group_id(self._settings, stage) for stage in (Summarise.name, Detect.name)]
+        found = ensure_topics(self._cluster, topic_specs(self._settings), groups)
         for source in self._settings.sources:
             if source.kind is not SourceKind.LABELS:
                 self._log.info("source", topic=source.topic, partitions=found[source.topic])
@@ -238,10 +270,14 @@ class Service:
         self._add(self._detect, StartFrom.EARLIEST)
 
     def _add(self, stage: Stage, start_from: StartFrom) -> None:
-        committer = self._exit.enter_context(AtLeastOnce(self._cluster))
-        group = f"{self._settings.kafka.application}-{stage.name}"
+        committer = self._clients.enter_context(AtLeastOnce(self._cluster))
         loop = StageLoop(
-            stage, self._cluster, group_id=group, start_from=start_from, committer=committer, clock=self._clock
+            stage,
+            self._cluster,
+            group_id=group_id(self._settings, stage.name),
+            start_from=start_from,
+            committer=committer,
+            clock=self._clock,
         )
         thread = Thread(target=self._run, args=(loop, stage.name), name=stage.name, daemon=True)
         self._running.append(_Running(stage, loop, thread))
@@ -286,24 +322,50 @@ def _loop_status(running: _Running) -> LoopStatus:
     )
 
 
+class _StopAsked(BaseException):
+    """Raised by a signal while the service starts."""
+
+
+class _Signals:
+    """SIGTERM and SIGINT: the first asks for a stop, the second ends the process at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._raises = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    @contextmanager
+    def raised(self) -> Iterator[None]:
+        """Within, a signal raises ``_StopAsked`` in the main thread, which may be waiting for brokers."""
+        self._raises = True
+        try:
+            yield
+        finally:
+            self._raises = False
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 — the signature of a signal handler
+        if self.asked:
+            os._exit(128 + number)
+        self.asked = True
+        if self._raises:
+            raise _StopAsked
+
+
 def serve(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; the exit code. A second signal ends the process at once."""
     log = structlog.get_logger()
     for warning in settings.warnings():
         log.warning("setting", message=warning)
     service = Service(settings)
-    stop_asked = Event()
-
-    def ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 — the signature of a signal handler
-        if stop_asked.is_set():
-            os._exit(128 + number)
-        stop_asked.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, ask)
-    service.start()
+    signals = _Signals()
+    try:
+        with signals.raised():
+            service.start()
+    except _StopAsked:
+        log.info("stopping", reason="asked to stop while starting")
     # An Event's wait without a time-out could not be interrupted by a signal on every platform.
-    while not stop_asked.is_set() and not service.wait(0.5):
+    while not signals.asked and not service.wait(0.5):
         pass
     service.stop()
     if service.failed is not None:

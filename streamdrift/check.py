@@ -109,16 +109,22 @@ class _Findings:
 
 def _check_client(settings: Settings, found: _Findings) -> None:
     """Let librdkafka itself say what it thinks of its properties; nothing is connected to."""
-    from streamdrift.kafka.client import REFUSED_PROPERTIES, ClientErrors, Cluster, producer
+    from streamdrift.kafka.client import REFUSED_PROPERTIES, try_properties
+    from streamdrift.kafka.tokens import token_function
 
     refused = {name: why for name, why in REFUSED_PROPERTIES.items() if name in settings.kafka.client}
     for name, why in refused.items():
         found.error(("kafka", "client", name), f"cannot be set: {why}")
     if not refused:
         try:
-            producer(Cluster(bootstrap_servers="", client=settings.kafka.properties()), ClientErrors())
+            try_properties(settings.kafka.properties())
         except ConfigurationError as error:
             found.error(("kafka", "client"), str(error).removeprefix("kafka.client: "))
+    if settings.kafka.token_provider is not None:
+        try:
+            token_function(settings.kafka.token_provider)
+        except ConfigurationError as error:
+            found.error(("kafka", "token_provider"), str(error).removeprefix("kafka.token_provider: "))
 
 
 def _check_time(settings: Settings, found: _Findings) -> None:

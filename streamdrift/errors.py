@@ -3,7 +3,8 @@
 ::
 
     StreamdriftError
-    ├── ConfigurationError    a setting, a file or a topic is not as it must be   exit code 2
+    ├── ConfigurationError    a setting, a file, a topic, credentials or          exit code 2
+    │                         permissions are not as they must be
     ├── BrokerUnreachable     no broker answered at start                         exit code 3
     └── FatalError            the process cannot go on and should be restarted    exit code 70
         ├── StateError        stored state cannot be continued from
@@ -20,7 +21,7 @@ class StreamdriftError(Exception):
 
 
 class ConfigurationError(StreamdriftError):
-    """The configuration, a file that it names, or the cluster that it points to is wrong."""
+    """The configuration, a file that it names, or the cluster that it points to is wrong, or refuses the user."""
 
     exit_code = 2
 

@@ -39,6 +39,7 @@ from streamdrift.values import (
     AnyRate,
     Count,
     Delivery,
+    FunctionName,
     Hidden,
     PositiveDuration,
     Section,
@@ -67,10 +68,32 @@ class Kafka(Section):
     client: dict[Text, Hidden] = Field(default_factory=dict)
     """Any librdkafka property, for example ``security.protocol``. A value may stand in a file:
     ``{file: /run/secrets/x}``."""
+    token_provider: FunctionName | None = None
+    """A function that gives OAUTHBEARER tokens, for example ``our_cloud.kafka:token``; what Python clients call
+    oauth_cb. OpenID Connect needs none: ``sasl.oauthbearer.method: oidc`` does it."""
 
     def properties(self) -> dict[str, str]:
         """``client`` as librdkafka takes it, secrets in clear: never log it."""
         return {name: value.get_secret_value() for name, value in self.client.items()}
+
+    def contradictions(self) -> Iterator[tuple[KeyPath, str]]:
+        """Values that are possible each, but not together: (path, what is wrong)."""
+        properties = self.properties()
+        mechanism = properties.get("sasl.mechanism", properties.get("sasl.mechanisms", ""))
+        if mechanism.upper() != "OAUTHBEARER":
+            if self.token_provider is not None:
+                yield ("kafka", "token_provider"), "is for kafka.client.sasl.mechanism: OAUTHBEARER"
+        elif self.token_provider is None and not properties.keys() & _TOKEN_SOURCES:
+            message = "OAUTHBEARER needs sasl.oauthbearer.method: oidc with what belongs to it, or kafka.token_provider"
+            yield ("kafka", "client", "sasl.mechanism"), message
+        elif self.token_provider is not None and properties.get("sasl.oauthbearer.method", "").lower() == "oidc":
+            yield (
+                ("kafka", "token_provider"),
+                "librdkafka gets the tokens (sasl.oauthbearer.method: oidc): set only one",
+            )
+
+
+_TOKEN_SOURCES = {"sasl.oauthbearer.method", "enable.sasl.oauthbearer.unsecure.jwt"}
 
 
 class Topics(Section):
@@ -314,6 +337,7 @@ class Settings(BaseSettings):
 
     def contradictions(self) -> Iterator[tuple[KeyPath, str]]:
         """Values that are possible each, but not together: (path, what is wrong)."""
+        yield from self.kafka.contradictions()
         taken: dict[str, KeyPath] = {}
         topics: list[tuple[KeyPath, str]] = [(("topics", key), name) for key, name in self.topics.in_use().items()]
         topics += [(("sources", i, "topic"), source.topic) for i, source in enumerate(self.sources)]

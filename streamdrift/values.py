@@ -80,6 +80,12 @@ def _servers(value: str) -> str:
     return value
 
 
+def _function(value: str) -> str:
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", value):
+        raise ValueError("expected a function as package.module:function")
+    return value
+
+
 def _zone(value: object) -> ZoneInfo:
     if isinstance(value, ZoneInfo):
         return value
@@ -141,6 +147,7 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), NUMBER]
 Text = Annotated[str, Field(min_length=1, max_length=256)]
 TopicName = Annotated[str, AfterValidator(_topic)]
 Servers = Annotated[str, AfterValidator(_servers)]
+FunctionName = Annotated[str, AfterValidator(_function)]
 Delivery = Annotated[Literal["exactly_once", "at_least_once"], AfterValidator(_delivery)]
 Zone = Annotated[ZoneInfo, PlainValidator(_zone), PlainSerializer(str), WithJsonSchema({"type": "string"})]
 Hidden = Annotated[

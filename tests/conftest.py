@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TypeVar
 
 import pytest
 
 from tests.support.apache_kafka import ApacheKafka, KafkaUnavailable
 from tests.support.brokers import Broker, EmbeddedTestBroker
+from tests.support.secured_kafka import SecuredKafka
+
+Node = TypeVar("Node", bound=ApacheKafka)
 
 
 @pytest.fixture
@@ -19,8 +23,17 @@ def embedded_broker() -> Iterator[EmbeddedTestBroker]:
 
 @pytest.fixture(scope="session")
 def apache_kafka() -> Iterator[ApacheKafka]:
+    yield from running(ApacheKafka())
+
+
+@pytest.fixture(scope="session")
+def secured_kafka() -> Iterator[SecuredKafka]:
+    """Asks everybody for a name and a permission."""
+    yield from running(SecuredKafka())
+
+
+def running(kafka: Node) -> Iterator[Node]:
     """Skips what asks for it where Apache Kafka cannot be had; with CI=true that is a failure."""
-    kafka = ApacheKafka()
     try:
         kafka.__enter__()
     except KafkaUnavailable as reason:
@@ -43,5 +56,5 @@ def broker(request: pytest.FixtureRequest) -> Broker:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark whatever uses Apache Kafka, so that ``-m 'not kafka'`` leaves it out."""
     for item in items:
-        if "apache_kafka" in getattr(item, "fixturenames", ()):
+        if {"apache_kafka", "secured_kafka"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.kafka)

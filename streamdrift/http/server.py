@@ -42,6 +42,9 @@ from streamdrift.status import Snapshot
 MAX_CONNECTIONS: Final = 64
 """Open connections; Prometheus, the probes and a few browsers need a dozen at most."""
 
+MAX_THREADS: Final = 8 * MAX_CONNECTIONS
+"""Threads at most: one whose connection was closed may still wait for a page that is being rendered."""
+
 DEADLINE_S: Final = 10.0
 """Time for a connection from its first byte to its last: a slow scrape is over by then (default time-out: 10 s)."""
 
@@ -203,6 +206,7 @@ class _Server(socketserver.ThreadingTCPServer):
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._lock = Lock()
         self._opened: dict[socket.socket, float] = {}  # oldest first
+        self._busy = 0
         super().__init__((host, port), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 — as typeshed has it
@@ -210,7 +214,12 @@ class _Server(socketserver.ThreadingTCPServer):
             while len(self._opened) >= MAX_CONNECTIONS:
                 self._hang_up(next(iter(self._opened)))
             self._opened[request] = time.monotonic()
-        super().process_request(request, client_address)
+            self._busy += 1
+            crowded = self._busy > MAX_THREADS
+        if crowded:
+            self.shutdown_request(request)
+        else:
+            super().process_request(request, client_address)
 
     def service_actions(self) -> None:
         """Several times a second: end the connections that had their time."""
@@ -223,6 +232,7 @@ class _Server(socketserver.ThreadingTCPServer):
         # Under the lock, so that nobody hangs up on a descriptor that is another connection's by then.
         with self._lock:
             self._opened.pop(request, None)
+            self._busy -= 1
             super().shutdown_request(request)
 
     def hang_up_all(self) -> None:

@@ -1,16 +1,19 @@
 """Building the Kafka clients: one place for the properties that the guarantees rest on.
 
 A user's own properties reach every client, but for those that would break a guarantee: they are refused
-by name. What librdkafka logs goes to structlog, and what it reports as errors is counted.
+by name. What librdkafka logs goes to structlog, and what it reports as errors is counted. Neither repeats the
+value of a property: passwords are among them.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from logging import DEBUG
+from threading import Thread
 from typing import Any, Literal, TypeVar
 
 import structlog
@@ -19,6 +22,8 @@ from confluent_kafka.admin import AdminClient, ClusterMetadata
 
 from streamdrift.errors import BrokerUnreachable, ConfigurationError, FatalError
 from streamdrift.kafka import codes
+from streamdrift.kafka.repeats import Repeats
+from streamdrift.kafka.tokens import Tokens
 
 Properties = Mapping[str, str | int | float | bool]
 """librdkafka's configuration properties by name."""
@@ -27,9 +32,6 @@ GroupProtocol = Literal["classic", "consumer"]
 
 T = TypeVar("T")
 Factory = Callable[[dict[str, Any]], T]
-
-READER_GROUP = "streamdrift-reader"
-"""A name that librdkafka demands of every consumer; a reader never joins it nor commits to it."""
 
 OFFSETS_ARE_OURS = "offsets are committed together with what was made of the records"
 REFUSED_PROPERTIES: Mapping[str, str] = {
@@ -60,7 +62,10 @@ REFUSED_PROPERTIES: Mapping[str, str] = {
     "transactional.id": "streamdrift names its transactions by stage and instance",
     "partitioner": "records of one key must meet in one partition, whoever writes them",
     "log.queue": "log lines go to streamdrift's own log",
+    "oauth_cb": "it is kafka.token_provider",
 }
+
+_HIDDEN = "[hidden]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +74,8 @@ class Cluster:
 
     bootstrap_servers: str
     """``host:port``, several separated by commas."""
-    client: Properties = field(default_factory=dict)
-    """The user's own librdkafka properties, given to every client."""
+    client: Properties = field(default_factory=dict, repr=False)
+    """The user's own librdkafka properties, given to every client; passwords in clear."""
     group_protocol: GroupProtocol = "classic"
     """How consumer groups rebalance; ``consumer`` is KIP-848, the only quick one on the embedded broker."""
     embedded: bool = False
@@ -79,6 +84,13 @@ class Cluster:
     """Seconds that a broker may take to answer one request."""
     patience: float = 60.0
     """Seconds for which requests that may succeed later are repeated before the process gives up."""
+    tokens: Tokens | None = None
+    """Where OAUTHBEARER tokens come from, if not from librdkafka itself."""
+    reader_group: str = "streamdrift-reader"
+    """Named by readers, which never join it nor commit to it: librdkafka demands a name of every consumer, and asks
+    the brokers about it until it is told. Best one that the user is permitted to read anyway."""
+    repeats: Repeats = field(default_factory=Repeats, repr=False, compare=False)
+    """What was told lately; shared by all clients, for they all tell of the same outage."""
 
     def __post_init__(self) -> None:
         for name in self.client:
@@ -92,58 +104,66 @@ class ClientErrors:
     These are information: librdkafka goes on trying. What cannot go on is raised where it matters.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, repeats: Repeats | None = None) -> None:
+        """``repeats`` are those of the cluster, if other clients of it may report the same."""
         self._counts: Counter[str] = Counter()
-        self._last: KafkaError | None = None
-        self._seldom = _Seldom()
+        self._repeats = repeats or Repeats()
+        self.reason = ""
+        """Why there is no connection, as far as the client has said; empty if it has not."""
+        self.refusal = ""
+        """Why there will be none, whoever is asked and however often: credentials or certificates."""
 
     def __call__(self, error: KafkaError) -> None:
         self._counts[error.name()] += 1
-        self._last = error
-        if self._seldom.due(error.name()):
-            seen = self._counts[error.name()]
-            structlog.get_logger().warning("kafka client error", error=error.name(), reason=error.str(), seen=seen)
+        if error.code() != codes.ALL_BROKERS_DOWN:  # which says no more than that
+            self.reason = error.str()
+        if _refuses(error):
+            self.refusal = error.str()
+        if times := self._repeats.told(error.name()):
+            structlog.get_logger().warning("kafka client error", error=error.name(), reason=error.str(), times=times)
+
+    def disconnected(self, message: str) -> None:
+        """Hear what is not reported as an error: the other side has closed the connection."""
+        self.reason = f"{message}; does the listener expect another kafka.client.security.protocol?"
 
     @property
     def counts(self) -> Mapping[str, int]:
         """How often each error was reported, by librdkafka's name for it."""
         return dict(self._counts)
 
-    @property
-    def last(self) -> KafkaError | None:
-        return self._last
+
+def _refuses(error: KafkaError) -> bool:
+    """Whether the same client will be refused again. With TLS 1.3 a broker's refusal comes after the handshake."""
+    return error.code() in codes.CREDENTIALS_REFUSED or "SSL alert number" in error.str()
 
 
 class _LogLines:
     """librdkafka's log lines as structlog events; has the one method that the client calls on a logger."""
 
-    def __init__(self) -> None:
-        self._seldom = _Seldom()
+    def __init__(self, cluster: Cluster, errors: ClientErrors) -> None:
+        self._repeats = cluster.repeats
+        self._errors = errors
+        self._values = [str(value) for value in cluster.client.values()]
 
     def log(self, level: int, template: str, *values: str) -> None:
         """Log ``values``, which are a facility (such as FAIL), the client's name and the message."""
-        facility, _, message = values
+        facility, name, message = values
         # The user's properties are given to consumers and producers alike: that each ignores some is no news.
-        if message.endswith(_IGNORED) or (level > DEBUG and not self._seldom.due(facility)):
+        if message.endswith(_IGNORED):
             return
-        structlog.get_logger().log(level, "librdkafka", message=template % values)
+        times = 1 if level == DEBUG else self._repeats.told(facility)
+        if facility == "FAIL" and "Disconnected" in message:
+            self._errors.disconnected(message.partition("]: ")[2])
+        elif facility == "FAIL":
+            level = DEBUG  # it is reported as an error too, and told there
+        if times:
+            if facility.startswith("CONF"):
+                # librdkafka hides passwords, but not one that stands at the wrong property.
+                message = _redacted(message, self._values)
+            line = template % (facility, name, message)
+            structlog.get_logger().log(level, "librdkafka", message=line, times=times)
 
 
-class _Seldom:
-    """Lets one event of a kind pass in ten seconds: without a broker each client fails to connect 40 times a second."""
-
-    def __init__(self) -> None:
-        self._next: dict[str, float] = {}
-
-    def due(self, kind: str) -> bool:
-        now = time.monotonic()
-        if now < self._next.get(kind, 0.0):
-            return False
-        self._next[kind] = now + _SELDOM
-        return True
-
-
-_SELDOM = 10.0
 _IGNORED = ("will be ignored by this producer instance", "will be ignored by this consumer instance")
 
 
@@ -166,7 +186,7 @@ def group_consumer(cluster: Cluster, group_id: str, errors: ClientErrors) -> Con
 
 def reader(cluster: Cluster, errors: ClientErrors) -> Consumer:
     """A consumer that is told which partitions to read, from their beginning; it is in no group."""
-    return _made(Consumer, cluster, {}, {**_reading("earliest"), "group.id": READER_GROUP}, errors)
+    return _made(Consumer, cluster, {}, {**_reading("earliest"), "group.id": cluster.reader_group}, errors)
 
 
 def producer(cluster: Cluster, errors: ClientErrors) -> Producer:
@@ -187,23 +207,55 @@ def admin(cluster: Cluster, errors: ClientErrors) -> AdminClient:
     return _made(AdminClient, cluster, {}, {}, errors)
 
 
+def try_properties(properties: Properties) -> None:
+    """Raises ``ConfigurationError`` for what librdkafka does not accept. Nothing is connected to."""
+    # A client asks for its first token when it is made: no secret may leave because somebody looks at a configuration.
+    endpoint = "sasl.oauthbearer.token.endpoint.url"
+    nowhere = {endpoint: "http://127.0.0.1:9"} if endpoint in properties else {}
+    producer(Cluster("", {**properties, **nowhere, "log_level": 0}), ClientErrors()).close()
+
+
 def reach(cluster: Cluster, client: AdminClient, errors: ClientErrors) -> ClusterMetadata:
-    """All topics of the cluster, which shows that it answers.
+    """All topics of the cluster that the user may see, which shows that it answers.
 
     Raises ``BrokerUnreachable`` with what the client saw last, or ``ConfigurationError`` if that was a
-    refusal (credentials, certificates).
+    refusal (credentials, certificates) and stayed so for a moment. A signal's handler may raise through it.
     """
-    try:
-        return insist(lambda: client.list_topics(timeout=cluster.request_timeout), cluster.request_timeout)
-    except FatalError as unanswered:
-        client.poll(0)  # what happened behind the time-out waits to be told
-        last = errors.last
-        seen = str(unanswered) if last is None else last.str()
-        if last is not None and last.code() in codes.CREDENTIALS_REFUSED:
-            raise ConfigurationError(f"kafka: {cluster.bootstrap_servers} refused the client: {seen}") from None
-        raise BrokerUnreachable(
-            f"no broker answered at {cluster.bootstrap_servers} within {cluster.request_timeout:g} s: {seen}"
-        ) from None
+    limit = cluster.request_timeout
+    # In the background, for librdkafka waits without listening: neither to signals nor to what its threads report.
+    answer = _in_background(lambda: insist(lambda: client.list_topics(timeout=limit), limit))
+    until = time.monotonic() + 2 * limit
+    while not wait([answer], _GLANCE).done and time.monotonic() < until:
+        client.poll(0)
+        if errors.refusal:
+            # Another broker may accept, or this one in a moment, if it has just started.
+            until = min(until, time.monotonic() + _SECOND_THOUGHTS)
+    client.poll(0)
+    if answer.done() and answer.exception() is None:
+        return answer.result()
+    if errors.refusal:
+        raise ConfigurationError(f"kafka: no access to {cluster.bootstrap_servers}: {errors.refusal}")
+    seen = errors.reason or (str(answer.exception()) if answer.done() else "no answer")
+    raise BrokerUnreachable(f"no broker answered at {cluster.bootstrap_servers} within {limit:g} s: {seen}")
+
+
+_GLANCE = 0.1
+_SECOND_THOUGHTS = 3.0
+"""Seconds."""
+
+
+def _in_background(call: Callable[[], T]) -> Future[T]:
+    """The result of ``call``, which runs on a thread that no end of the process waits for."""
+    answer: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as failure:  # noqa: BLE001 — raised again where the answer is asked for
+            answer.set_exception(failure)
+
+    Thread(target=run, name="kafka metadata", daemon=True).start()
+    return answer
 
 
 def insist(call: Callable[[], T], patience: float, beat: Callable[[], None] = lambda: None) -> T:
@@ -251,9 +303,29 @@ def _made(
     # Bounds what has no time-out of its own, such as committing offsets while no broker answers.
     common: dict[str, Any] = {"client.id": "streamdrift", "socket.timeout.ms": round(1000 * cluster.request_timeout)}
     properties = {**common, **defaults, **cluster.client, **fixed}
+    surroundings: dict[str, Any] = {"logger": _LogLines(cluster, errors), "error_cb": errors}
+    if cluster.tokens is not None:
+        # Without a token the client would be made after ten seconds of silence, or not, and say nothing.
+        cluster.tokens.try_once(cluster.client.get("sasl.oauthbearer.config"))
+        surroundings["oauth_cb"] = cluster.tokens
     connection = {"bootstrap.servers": cluster.bootstrap_servers}
     try:
-        return factory({**connection, **properties, "logger": _LogLines(), "error_cb": errors})
+        return factory({**connection, **properties, **surroundings})
     except (KafkaException, TypeError, ValueError) as refused:
         reason = refused.args[0].str() if isinstance(refused, KafkaException) else str(refused)
-        raise ConfigurationError(f"kafka.client: {reason}") from refused
+    # Not from what was refused: librdkafka repeats values, and a traceback would show them.
+    raise ConfigurationError(f"kafka.client: {_redacted(reason, map(str, cluster.client.values()))}")
+
+
+def _redacted(text: str, values: Iterable[str]) -> str:
+    """``text`` without any of ``values``; short ones, which are words of the language too, only in quotes."""
+    for value in sorted(filter(None, values), key=len, reverse=True):
+        for quote in '"`':
+            text = text.replace(f"{quote}{value}{quote}", f"{quote}{_HIDDEN}{quote}")
+        if len(value) > _SHORT:
+            text = text.replace(value, _HIDDEN)
+    return text
+
+
+_SHORT = 5
+"""Characters."""

@@ -9,7 +9,18 @@ PARTITION_EOF = KafkaError._PARTITION_EOF
 NO_POSITION = KafkaError._AUTO_OFFSET_RESET
 """The position to read from does not exist, and ``auto.offset.reset=error`` says to stop there."""
 
+ALL_BROKERS_DOWN = KafkaError._ALL_BROKERS_DOWN
 CREDENTIALS_REFUSED = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL})
+
+NOT_PERMITTED = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    }
+)
+"""The user may not do that."""
 
 MEMBERSHIP_LOST = frozenset(
     {
@@ -23,7 +34,7 @@ MEMBERSHIP_LOST = frozenset(
 
 PASSING = frozenset(
     {
-        KafkaError._ALL_BROKERS_DOWN,
+        ALL_BROKERS_DOWN,
         # The first connection is given up for a named one, with the requests that wait there.
         KafkaError._DESTROY_BROKER,
         KafkaError._NOENT,  # of a partition just made: its leader is not known yet

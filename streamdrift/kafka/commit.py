@@ -38,7 +38,7 @@ class AtLeastOnce:
     def __init__(self, cluster: Cluster, errors: ClientErrors | None = None) -> None:
         """Raises ``ConfigurationError`` for properties that librdkafka does not accept."""
         self._patience = cluster.patience
-        self._producer = client.producer(cluster, errors or ClientErrors())
+        self._producer = client.producer(cluster, errors or ClientErrors(cluster.repeats))
 
     def __enter__(self) -> Self:
         return self
@@ -102,7 +102,7 @@ def publish(cluster: Cluster, records: Iterable[OutputRecord]) -> None:
 
     Raises ``DeliveryError`` unless all of them were acknowledged.
     """
-    writer = client.producer(cluster, ClientErrors())
+    writer = client.producer(cluster, ClientErrors(cluster.repeats))
     try:
         produce(writer, records)
     finally:

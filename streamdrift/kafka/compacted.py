@@ -33,7 +33,7 @@ def read_compacted(cluster: Cluster, topic: str) -> Latest:
 
     Raises ``BrokerUnreachable``, ``ConfigurationError`` if there is no such topic, ``FatalError``.
     """
-    errors = ClientErrors()
+    errors = ClientErrors(cluster.repeats)
     admin = client.admin(cluster, errors)
     metadata = client.reach(cluster, admin, errors)
     if topic not in metadata.topics:
@@ -57,7 +57,7 @@ def read_partitions(
     waits until they are decided. ``beat`` is called at least every second. Raises
     ``ConfigurationError`` for a partition that does not exist, ``FatalError`` when there is no progress.
     """
-    consumer = client.reader(cluster, ClientErrors())
+    consumer = client.reader(cluster, ClientErrors(cluster.repeats))
     try:
         _refuse_missing(cluster, consumer, partitions, beat)
         starts = _offsets(cluster, admin, partitions, Side.START, beat)
@@ -132,6 +132,8 @@ def _take(message: Message, states: dict[TopicPartition, Latest]) -> tuple[Topic
     if error is not None:
         if error.code() == codes.PARTITION_EOF:
             return tp, offset
+        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return tp, -1  # a reader is in no group
         if error.fatal() or not error.retriable():
             raise FatalError(f"kafka: cannot read {tp.topic}[{tp.partition}]: {error.str()}")
         return tp, -1

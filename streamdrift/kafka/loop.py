@@ -105,7 +105,7 @@ class StageLoop:
         self._committer = committer
         self._clock = clock
         self._pace = pace or Pace()
-        self._errors = ClientErrors()
+        self._errors = ClientErrors(cluster.repeats)
         self._consumer = client.group_consumer(cluster, group_id, self._errors)
         self._admin = client.admin(cluster, self._errors)
         # Asks for metadata: with the consumer, the question would wait behind a fetch that waits for records, and the
@@ -213,7 +213,7 @@ class StageLoop:
                 f"{self._stage.name}: the position in {message.topic()}[{message.partition()}] does not exist "
                 f"(removed by retention, or the topic was created anew): {error.str()}"
             )
-        elif error.fatal():
+        elif error.fatal() or code in codes.NOT_PERMITTED:
             raise FatalError(f"{self._stage.name}: kafka: {error.str()} ({error.name()})")
         else:
             self._errors(error)

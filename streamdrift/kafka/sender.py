@@ -20,7 +20,7 @@ class Sender:
     """Sends without waiting for each record. To be used from one thread, within ``with``."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self._producer = client.producer(cluster, ClientErrors())
+        self._producer = client.producer(cluster, ClientErrors(cluster.repeats))
         self._failure: str | None = None
 
     def __enter__(self) -> Self:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 import confluent_kafka
-from confluent_kafka import OFFSET_BEGINNING, Message
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message
 
 from streamdrift.errors import ConfigurationError, FatalError
 from streamdrift.kafka import client, codes
@@ -25,7 +25,7 @@ class Subscriber:
     def __init__(self, cluster: Cluster, topic: str) -> None:
         """Raises ``BrokerUnreachable``, and ``ConfigurationError`` if there is no such topic."""
         self._cluster = cluster
-        errors = ClientErrors()
+        errors = ClientErrors(cluster.repeats)
         self._admin = client.admin(cluster, errors)
         topics = client.reach(cluster, self._admin, errors).topics
         if topic not in topics:
@@ -70,6 +70,8 @@ class Subscriber:
                 )
             elif error.code() == codes.PARTITION_EOF:
                 self._positions[tp] = offset or 0
+            elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+                continue  # of the name that librdkafka demands; a reader is in no group
             elif error.fatal() or not error.retriable():
                 raise FatalError(f"kafka: cannot read {tp.topic}[{tp.partition}]: {error.str()}")
         return records

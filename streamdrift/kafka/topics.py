@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import structlog
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, TopicMetadata
 
 from streamdrift.errors import ConfigurationError
-from streamdrift.kafka import client
+from streamdrift.kafka import client, codes, permissions
 from streamdrift.kafka.client import ClientErrors, Cluster
+from streamdrift.kafka.permissions import Access, Need
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +30,31 @@ class TopicSpec:
     """How many replicas a new topic has; -1 is the broker's default."""
     create: bool = True
     """False for a topic that somebody else owns: it must exist."""
+    access: Collection[Access] = ()
+    """What will be done to its records."""
+    wished: Collection[Access] = ()
+    """The same, but only logged if it is not permitted."""
+
+    @property
+    def need(self) -> Need:
+        config = [Access.DESCRIBE_CONFIGS] if self.verified else []
+        return Need("topic", self.name, [*self.access, *config])
 
 
-def ensure_topics(cluster: Cluster, specs: Sequence[TopicSpec]) -> dict[str, int]:
+def ensure_topics(cluster: Cluster, specs: Sequence[TopicSpec], groups: Collection[str] = ()) -> dict[str, int]:
     """Create what is missing, verify what is there, and say how many partitions each topic has.
 
-    Nothing that exists is changed. The embedded broker has no topic administration: there every topic
-    appears as it is, with 4 partitions. Raises ``BrokerUnreachable``, and ``ConfigurationError`` that
-    names the topic and what it should be.
+    Nothing that exists is changed. That ``groups`` may be joined is verified too. The embedded broker has no
+    administration: there every topic appears as it is, with 4 partitions. Raises ``BrokerUnreachable``, and
+    ``ConfigurationError`` that names the topic and what it should be.
     """
-    errors = ClientErrors()
+    errors = ClientErrors(cluster.repeats)
     admin = client.admin(cluster, errors)
     existing = client.reach(cluster, admin, errors).topics
     if cluster.embedded:
         return {spec.name: _touch(cluster, admin, spec.name) for spec in specs}
+    joined = [Need("group", group, [Access.READ]) for group in groups]
+    permissions.require(cluster, admin, [*(spec.need for spec in specs), *joined])
     present = [spec for spec in specs if spec.name in existing]
     missing = [spec for spec in specs if spec.name not in existing]
     _refuse_absent([spec.name for spec in missing if not spec.create], cluster)
@@ -51,6 +64,9 @@ def ensure_topics(cluster: Cluster, specs: Sequence[TopicSpec]) -> dict[str, int
     if missing:
         _create(cluster, admin, missing)
         existing = client.insist(lambda: _described(cluster, admin, specs), cluster.patience)
+        permissions.require(cluster, admin, [spec.need for spec in missing])
+    for need in permissions.missing(cluster, admin, [Need("topic", s.name, s.wished) for s in specs if s.wished]):
+        structlog.get_logger().warning("not permitted", need=str(need))
     return {spec.name: len(existing[spec.name].partitions) for spec in specs}
 
 
@@ -113,8 +129,13 @@ def _create(cluster: Cluster, admin: AdminClient, specs: Sequence[TopicSpec]) ->
         try:
             future.result()
         except KafkaException as failure:
+            code = failure.args[0].code()
+            if code in codes.NOT_PERMITTED:
+                raise ConfigurationError(
+                    f"topic {name} is missing on {cluster.bootstrap_servers}, and Create on it is not permitted"
+                ) from None
             # Another replica that starts at the same time may have been quicker.
-            if failure.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            if code != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise ConfigurationError(f"topic {name} cannot be created: {_said(failure)}") from None
 
 

@@ -14,19 +14,21 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from streamdrift import logs
 from tests.bench.comparison import Plan, Runner, SideFailed
 from tests.bench.quix import QuixUnavailable, environment
 from tests.bench.report import result, table
 from tests.bench.topics import DoesNotFit, Place, most_events, place
 from tests.support.apache_kafka import KafkaUnavailable
 
-VALUES: Final = 12_000_000
+VALUES: Final = 16_000_000
 MOST: Final = 200_000
 """Unless told, so many events at most, and so many feature values: 4 s of CPU time for the quicker sides."""
 
 
 def main() -> int:
     arguments = _arguments()
+    logs.set_up("error", "console")
     try:
         with place(arguments.broker) as found, tempfile.TemporaryDirectory(prefix="streamdrift-bench-") as directory:
             _run(arguments, found, Runner(found, Path(directory), _tell))
@@ -75,7 +77,7 @@ def _arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--features", type=int, nargs="+", default=[20, 200], metavar="N", help="features of an event (20 200)")
-    add("--events", type=int, metavar="N", help="messages in the topic (200,000 of 20 features, 60,000 of 200)")
+    add("--events", type=int, metavar="N", help="messages in the topic (200,000 of 20 features, 80,000 of 200)")
     add("--pairs", type=int, default=7, metavar="N", help="how often each side is run (7)")
     add("--rate", type=float, default=1000.0, metavar="R", help="events a second of event time (1000)")
     add("--bad", type=float, default=0.01, metavar="SHARE", help="share of bad messages in one more topic (0.01)")

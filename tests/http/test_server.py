@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from html.parser import HTMLParser
+from threading import Event, active_count
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamdrift import telemetry
@@ -32,6 +34,7 @@ from streamdrift.status import (
     Snapshot,
     SourceStatus,
 )
+from tests.support.waiting import wait_until
 
 NOW = 1_800_000_000.0
 NOW_US = int(NOW) * 1_000_000
@@ -449,6 +452,59 @@ def test_readers_who_ask_together_share_one_rendering() -> None:
             connection.getresponse().read()
     http_server.stop()
     assert len(rendered) < 5
+
+
+class Busy:
+    """Metrics that are not ready before somebody says so."""
+
+    def __init__(self) -> None:
+        self.asked, self.ready = Event(), Event()
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> list[Metric]:
+        self.asked.set()
+        assert self.ready.wait(10)
+        return []
+
+
+def test_clients_that_leave_while_a_page_is_rendered_do_not_leave_threads_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 4)
+    monkeypatch.setattr(server, "MAX_THREADS", 8)
+    busy, registry = Busy(), CollectorRegistry()
+    registry.register(busy)
+    http_server = HttpServer("127.0.0.1", 0, read=Snapshot, registry=registry, heartbeat_bound_s=BOUND)
+    http_server.start()
+    where = urlsplit(http_server.url)
+    address, before = (where.hostname or "", where.port or 0), active_count()
+    with ExitStack() as clients:
+        for _ in range(40):
+            client = clients.enter_context(closing(socket.create_connection(address, timeout=10)))
+            with suppress(ConnectionError):
+                client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert busy.asked.wait(10)
+        with suppress(ConnectionError):
+            assert client.recv(1) == b"", "the last one is turned away at once"
+        assert active_count() - before <= 8
+        busy.ready.set()
+    wait_until(lambda: active_count() <= before, 10, "the threads should end")
+    with closing(http.client.HTTPConnection(*address, timeout=10)) as connection:
+        connection.request("GET", "/livez")
+        assert connection.getresponse().status == 200
+    http_server.stop()
+
+
+def test_a_body_that_is_announced_and_does_not_come_is_not_waited_for(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "DEADLINE_S", 0.5)
+    with closing(served.connect()) as silent, suppress(ConnectionError):
+        silent.sendall(b"POST /livez HTTP/1.1\r\nContent-Length: 1000\r\n\r\n")
+        silent.settimeout(5)
+        silent.recv(1)
 
 
 # ---- start and stop ------------------------------------------------------------------------------------------------

@@ -15,8 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -56,7 +57,6 @@ SETTINGS: Mapping[str, str] = {
     "process.roles": "broker,controller",
     "node.id": "1",
     "controller.listener.names": "CONTROLLER",
-    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "auto.create.topics.enable": "false",
     # One node.
     "offsets.topic.replication.factor": "1",
@@ -180,13 +180,38 @@ def _tail(log: Path, lines: int = 30) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
 
 
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """How a node is reached, and by whom."""
+
+    listeners: Mapping[str, str]
+    """Name: security protocol; the first is what ``bootstrap_servers`` is of."""
+    controller: str = "PLAINTEXT"
+    """Security protocol of the controller."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Further ``server.properties``."""
+    format_options: Sequence[str] = ()
+    """What ``StorageTool format`` is told."""
+    jvm_options: Sequence[str] = ()
+    log4j: str = ""
+    """Further lines of the logging's configuration."""
+    administrator: Mapping[str, str] = field(default_factory=dict)
+    """Client properties of who may do everything."""
+
+
 class ApacheKafka:
     """A single node (KRaft) on free loopback ports; its data is in a temporary directory."""
 
     def __init__(self) -> None:
-        self.bootstrap_servers = ""
+        self.addresses: dict[str, str] = {}
+        """``host:port`` by the name of the listener."""
+        self._wiring = Wiring({"PLAINTEXT": "PLAINTEXT"})
         self._directory: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return self.addresses[next(iter(self._wiring.listeners))]
 
     @property
     def cluster(self) -> Cluster:
@@ -200,6 +225,7 @@ class ApacheKafka:
             raise KafkaUnavailable(reason)
         self._directory = Path(tempfile.mkdtemp(prefix="streamdrift-kafka-"))
         try:
+            self._wiring = self._wire(self._directory)
             self._configure(self._directory)
             self._start(self._directory)
         except BaseException:
@@ -220,28 +246,37 @@ class ApacheKafka:
         client.insist(lambda: list_offsets(admin, numbers, Side.END, START_TIMEOUT), START_TIMEOUT)
 
     def _admin(self) -> AdminClient:
-        return AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
+        address = {"bootstrap.servers": self.bootstrap_servers, "log_level": "0"}
+        return AdminClient({**address, **self._wiring.administrator})
+
+    def _wire(self, directory: Path) -> Wiring:  # noqa: ARG002 — for nodes whose wiring needs files
+        """Called once, before anything is started."""
+        return self._wiring
 
     def _configure(self, directory: Path) -> None:
-        broker, controller = _free_ports(2)
-        self.bootstrap_servers = f"127.0.0.1:{broker}"
+        wiring = self._wiring
+        protocols = {**wiring.listeners, "CONTROLLER": wiring.controller}
+        places = {name: f"127.0.0.1:{port}" for name, port in zip(protocols, _free_ports(len(protocols)), strict=True)}
+        self.addresses = {name: places[name] for name in wiring.listeners}
         settings = {
             **SETTINGS,
-            "listeners": f"PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{broker}",
-            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+            "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in protocols.items()),
+            "listeners": ",".join(f"{name}://{place}" for name, place in places.items()),
+            "advertised.listeners": ",".join(f"{name}://{place}" for name, place in self.addresses.items()),
+            "controller.quorum.voters": f"1@{places['CONTROLLER']}",
             "log.dirs": str(directory / "data"),
+            **wiring.settings,
         }
         (directory / "server.properties").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-        (directory / "log4j2.properties").write_text(LOG4J)
+        (directory / "log4j2.properties").write_text(LOG4J + wiring.log4j)
 
     def _start(self, directory: Path) -> None:
         formatting = ("kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c", "server.properties")
+        format_command = _java(*formatting, *self._wiring.format_options)
+        serve_command = _java(*self._wiring.jvm_options, "kafka.Kafka", "server.properties")
         with (directory / "server.log").open("w") as log:
-            subprocess.run(_java(*formatting), cwd=directory, stdout=log, stderr=log, check=True, timeout=START_TIMEOUT)
-            self._process = subprocess.Popen(
-                _java("kafka.Kafka", "server.properties"), cwd=directory, stdout=log, stderr=log
-            )
+            subprocess.run(format_command, cwd=directory, stdout=log, stderr=log, check=True, timeout=START_TIMEOUT)
+            self._process = subprocess.Popen(serve_command, cwd=directory, stdout=log, stderr=log)
         self._await_readiness(directory / "server.log")
 
     def _await_readiness(self, log: Path) -> None:

@@ -1,0 +1,103 @@
+"""An installation on a secured Kafka: its settings, what it is permitted, and traffic that it should alert on."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from streamdrift.assembly import Service, group_id, topic_specs, topology
+from streamdrift.generator import PREDICTIONS_TOPIC
+from streamdrift.kafka.topics import ensure_topics
+from streamdrift.settings import Settings
+from streamdrift.stages.detect import Detect
+from streamdrift.stages.summarise import Summarise
+from streamdrift.topology import TopologyDriver
+from tests.support import fraud
+from tests.support.secured_kafka import SERVICE, Permission, SecuredKafka
+from tests.support.waiting import wait_until
+from tests.test_service import PATIENCE, Site, wait_for_records
+
+HOURS: Final = 10
+"""Of traffic: an incident has started by then."""
+ACLS: Final = Path(__file__).parents[2] / "deploy/kafka/acls.csv"
+
+
+def shipped(who: str) -> list[Permission]:
+    """The shipped list of what ``who`` needs."""
+    with ACLS.open(newline="", encoding="utf-8") as file:
+        return [Permission(r["resource"], r["name"], r["operation"]) for r in csv.DictReader(file) if r["who"] == who]
+
+
+def groups(settings: Settings) -> list[str]:
+    return [group_id(settings, stage) for stage in (Summarise.name, Detect.name)]
+
+
+@functools.cache
+def expected_alerts() -> list[dict[str, Any]]:
+    """What a subscriber should know after ``HOURS`` of traffic."""
+    with tempfile.TemporaryDirectory() as directory:
+        driver = TopologyDriver(topology(fraud.settings(Path(directory))))
+    for event in fraud.fraud_events(HOURS):
+        driver.send(PREDICTIONS_TOPIC, event.value)
+    driver.end_of_stream()
+    driver.run()
+    return fraud.told(driver.alerts)
+
+
+class Installation(Site):
+    """Every name of it is its own; the traffic and the topics are its administrator's work."""
+
+    def __init__(self, kafka: SecuredKafka, directory: Path) -> None:
+        super().__init__(kafka, directory, 2)
+        self.kafka = kafka
+        self.directory = directory
+
+    def on(self, listener: str, client: Mapping[str, object], **changes: object) -> Settings:
+        """Settings for a listener, with client properties."""
+        address = {"kafka.bootstrap_servers": self.kafka.addresses[listener], "kafka.client": client}
+        return self.settings({**address, **changes})
+
+    def with_scram(self) -> Settings:
+        password = self.secret(self.kafka.passwords[SERVICE])
+        return self.on("SASL", {**self.kafka.scram(SERVICE), "sasl.password": password})
+
+    def secret(self, value: str) -> dict[str, str]:
+        """``value`` in a file, as the configuration names it."""
+        place = self.directory / "secret"
+        place.write_text(value + "\n", encoding="utf-8")
+        return {"file": str(place)}
+
+    def permissions(self, who: str, settings: Settings) -> list[Permission]:
+        """The shipped list with the names of this installation."""
+        names = {PREDICTIONS_TOPIC: self.source}
+        names |= dict(zip(groups(Settings.load(None, _DEFAULTS, {})), groups(settings), strict=True))
+        defaults = Settings.load(None, _DEFAULTS, {}).topics.in_use()
+        names |= {defaults[key]: name for key, name in settings.topics.in_use().items()}
+        return [permission._replace(name=names.get(permission.name, permission.name)) for permission in shipped(who)]
+
+    def prepare(self, settings: Settings) -> None:
+        """Make the topics, and give the service what the list says."""
+        ensure_topics(self.kafka.cluster, topic_specs(settings))
+        self.kafka.allow(SERVICE, self.permissions("service", settings))
+
+    def check_that_it_alerts(self, settings: Settings, service: Service) -> None:
+        """Send the traffic, and wait for the alerts of the same events in memory."""
+        events, expected = fraud.fraud_events(HOURS), expected_alerts()
+        self.send(events)
+        self.end_stream()
+        wait_for_records(service, len(events) + self.partitions)
+        complete = len(expected)
+        wait_until(lambda: service.failed or len(self.alerts(settings)) >= complete, PATIENCE, "alerts should be there")
+        assert service.failed is None
+        assert fraud.told(self.alerts(settings)) == expected
+        assert expected
+
+
+_DEFAULTS: Final = {
+    "kafka.bootstrap_servers": "localhost:9092",
+    "sources": [{"topic": PREDICTIONS_TOPIC, "kind": "predictions"}],
+}
