@@ -296,6 +296,22 @@ def test_open_ticks_are_read_again_and_counted_once() -> None:
     assert other.status()[MODEL].events == 400 + 400 + 3
 
 
+def test_a_baseline_that_is_read_again_does_not_start_its_model_anew() -> None:
+    """A model may have had another baseline for a while before the restart, and the records of both are read again."""
+    other = BaselineSet(*MODEL, recounted_baseline().id)
+    log: list[LogEntry] = [SET, part(T + 1), other, SET, part(T, "dump"), progress(T)]
+    subject, state = fold(), StateTopic()
+    expected = said(apply(subject, [*log, progress(T + 1)]))
+    subject = fold()
+    found = said(apply(subject, log))
+    state.write(subject)
+    assert subject.resume_at == 1
+    subject = fold()
+    subject.restore(0, state.records)
+    assert found + said(apply(subject, [*log[1:], progress(T + 1)], 1)) == expected
+    assert subject.status()[MODEL].events == 4_400
+
+
 def test_a_summary_of_a_closed_tick_is_late_and_counted() -> None:
     subject = fold()
     apply(subject, [SET, part(T), progress(T), part(T, "few"), part(T - 5, "few"), progress(T + 1)])

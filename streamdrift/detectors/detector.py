@@ -25,7 +25,7 @@ class Finding:
     alarm: bool
     """Whether the column is in alarm as of this tick; it stays so until a finding says otherwise."""
     evidence_ratio: float
-    """Evidence over the threshold of an alarm: 1 or more where the evidence of this look alone would do."""
+    """Evidence over the threshold of an alarm, as of this look: 1 or more is reason for one, less may keep one up."""
     onset: int
     """The tick at which the change most probably began; meaningless without an alarm."""
     window: Window | None

@@ -96,7 +96,7 @@ def test_a_start_is_refused_for(
 ) -> None:
     monkeypatch.setattr(client, "_SECOND_THOUGHTS", 0.3)
     settings = Installation(secured_kafka, tmp_path).on(refusal.listener, refusal.client(secured_kafka))
-    service = Service(settings, cluster=dataclasses.replace(cluster_of(settings), request_timeout=2.0))
+    service = Service(settings, cluster=dataclasses.replace(cluster_of(settings), request_timeout=1.5))
     begun = time.monotonic()
     with capture_logs() as log, pytest.raises(refusal.kind, match=refusal.message) as refused:
         service.start()

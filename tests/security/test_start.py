@@ -84,7 +84,7 @@ def test_a_broker_that_goes_is_told_in_few_lines_and_a_stop_is_not_waited_for_wi
     service = Service(
         settings,
         cluster=Cluster(
-            embedded_broker.bootstrap_servers, {"delivery.timeout.ms": 4000, "linger.ms": 0}, "consumer", embedded=True
+            embedded_broker.bootstrap_servers, {"delivery.timeout.ms": 2500, "linger.ms": 0}, "consumer", embedded=True
         ),
     )
     service.start()
@@ -98,6 +98,7 @@ def test_a_broker_that_goes_is_told_in_few_lines_and_a_stop_is_not_waited_for_wi
         assert isinstance(service.failed, FatalError)
         assert str(service.failed).endswith("could not commit within 1 s, and will read again")
         wait_until(lambda: not any(running.thread.is_alive() for running in service._running), PATIENCE, "an end")
+    assert "has been closed" not in str(log), "what a stage still uses is left to it"
     told = [
         entry
         for entry in log
