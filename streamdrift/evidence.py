@@ -35,7 +35,7 @@ class Contribution(msgspec.Struct, frozen=True):
     feature: str
     psi: float
     peak: float
-    """Its largest PSI since it drifts."""
+    """Its largest PSI in this incident."""
     onset: int
     quality: bool
     """Whether missing, unseen and mistyped values make more than half of the change."""

@@ -141,7 +141,10 @@ class PartitionFold:
                     {topic: n for topic, n in entry.counts.items() if topic in self._config.topics},
                     ((TopicPartition(p.topic, p.partition), p.next_offset, p.watermark) for p in entry.positions),
                 )
-                return list(self._close_until(last_closed(self.watermark, self._config.tick_us)))
+                # Until the reader is back where it was, nothing closes: what is known of completeness may be further
+                # than what was read again.
+                if offset + 1 >= self._replay_until:
+                    return list(self._close_until(last_closed(self.watermark, self._config.tick_us)))
         return []
 
     @property

@@ -210,11 +210,10 @@ class Incidents:
         if kind not in self._open:
             self._open[kind] = Incident(self._id(kind, tick), kind, tick)
         incident = self._open[kind]
-        before = incident.contributions.get(key)
+        before = incident.contributions.get(key) or incident.recovered.pop(key, None)
         if before is not None:
             contribution = msgspec.structs.replace(contribution, peak=max(before.peak, contribution.psi))
         incident.contributions[key] = contribution
-        incident.recovered.pop(key, None)
 
     def _kind_of(self, finding: Finding, contribution: Contribution) -> DriftKind:
         if self._grid.columns[finding.column].role is Role.PREDICTION:

@@ -99,12 +99,14 @@ class Commit:
     """What a stage wants to become true at once: records produced, and offsets committed.
 
     With transactions all of it is one transaction. At least once, the records are produced and
-    acknowledged first, then the offsets are committed; ``offsets`` may be empty (effects that go out
-    at a tick's close, ahead of the next snapshot).
+    acknowledged first, then ``state``, then the offsets are committed: state that says that an effect went
+    out must not outlive the effect. ``offsets`` may be empty (effects that go out at a tick's close, ahead
+    of the next snapshot).
     """
 
     outputs: Sequence[OutputRecord] = ()
     offsets: Mapping[TopicPartition, Position] = field(default_factory=dict)
+    state: Sequence[OutputRecord] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.outputs or self.offsets)
+        return bool(self.outputs or self.offsets or self.state)

@@ -236,7 +236,7 @@ class TopologyDriver:
         return True
 
     def _write(self, commit: Commit, group: str) -> None:
-        for record in commit.outputs:
+        for record in (*commit.outputs, *commit.state):
             self._produce(record)
         for tp, position in commit.offsets.items():
             self._committed[group, tp] = position

@@ -268,6 +268,15 @@ def test_a_summary_in_parts_is_the_whole() -> None:
     assert len(expected) == 3
 
 
+def test_alerts_of_one_tick_come_in_the_order_of_models() -> None:
+    models = [("shop", "10"), ("a", "1"), MODEL, ("z", "1"), ("shop", "2")]
+    parts = [msgspec.structs.replace(part(T, "dump"), key=SummaryKey(*model, "", T)) for model in models]
+    controls = [BaselineSet(*model, small_baseline().id) for model in models]
+    found = said(apply(fold(), [*controls, *parts, progress(T)]))
+    assert [(data["model_id"], data["model_version"]) for _, _, data in found] == sorted(models)
+    assert len({incident for incident, _, _ in found}) == len(models)
+
+
 # ---- what is read again, late, or of somebody else -------------------------------------------------------------------
 
 
@@ -352,6 +361,19 @@ def test_a_topic_that_is_configured_no_more_is_not_waited_for() -> None:
     one.restore(0, state.records)
     apply(one, [part(T), progress(T)], 2)
     assert one.status()[MODEL].events == 400
+
+
+def test_no_tick_closes_before_the_reader_is_back_where_it_was() -> None:
+    """Without the topic that held time, all that was open is complete at the first record that is read again."""
+    both, state = fold(topics=(TOPIC, "features")), StateTopic()
+    log: list[LogEntry] = [SET, progress(T - 1, topic="features"), part(T), progress(T), part(T), progress(T)]
+    apply(both, log)
+    state.write(both)
+    one = fold()
+    one.restore(0, state.records)
+    apply(one, log[2:], 2)
+    assert one.status()[MODEL].events == 800
+    assert one.counts.late == one.counts.replayed == 0
 
 
 def test_a_summary_on_a_grid_that_is_not_the_models_is_counted_and_left_out() -> None:

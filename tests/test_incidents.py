@@ -179,6 +179,17 @@ def test_a_rise_is_due_and_after_the_last_one_nothing_is() -> None:
     assert watch.incidents.due() is None
 
 
+@pytest.mark.parametrize("tick_s", [10, 300, 600, 1_000, 3_600])
+def test_what_is_due_is_told_of_at_that_tick(tick_s: int) -> None:
+    watch = Watch(tick_s * 1_000_000)
+    tick: int | None = T * 60 // tick_s
+    while tick is not None:
+        findings = [watch.of("amount", seen("amount", "much"), onset=tick)] if not watch.told else []
+        assert len(watch.close(tick, *findings)) == 1
+        tick = watch.incidents.due()
+    assert watch.told[-1].data["severity"] == "critical"
+
+
 def test_a_rise_that_was_overslept_comes_with_the_next_closed_tick() -> None:
     watch = Watch()
     watch.close(T, watch.of("amount", seen("amount", "much")))
@@ -587,6 +598,18 @@ def test_the_end_is_told_of_the_column_that_was_strongest() -> None:
     assert alert.data["summary"] == (
         "amount is close to the baseline again (data drift since 2025-02-19 21:20 UTC); 1 other feature with it"
     )
+    assert [f["feature"] for f in alert.data["features"]] == ["amount", "country"]
+
+
+def test_a_column_that_came_back_weaker_is_still_the_one_that_was_strongest() -> None:
+    watch = Watch()
+    watch.close(
+        T, watch.of("amount", seen("amount", "a hundred times")), watch.of("country", seen("country", "Poland"))
+    )
+    watch.close(T + 1, watch.calm("amount"))
+    watch.close(T + 2, watch.of("amount", seen("amount", "slight")))
+    watch.close(T + 3, watch.calm("country"))
+    [alert] = watch.close(T + 4, watch.calm("amount"))
     assert [f["feature"] for f in alert.data["features"]] == ["amount", "country"]
 
 

@@ -47,8 +47,9 @@ class AtLeastOnce:
         self.close()
 
     def carry_out(self, commit: Commit, consumer: Consumer) -> None:
-        if commit.outputs:
-            produce(self._producer, commit.outputs)
+        for records in (commit.outputs, commit.state):
+            if records:
+                produce(self._producer, records)
         if commit.offsets:
             self._commit(commit, consumer)
 

@@ -53,10 +53,15 @@ class Starts:
     def _ends(
         self, partitions: Collection[TopicPartition], which: Side, beat: Callable[[], None]
     ) -> dict[TopicPartition, int]:
+        return client.insist(lambda: self._list_ends(partitions, which), self._cluster.patience, beat)
+
+    def _list_ends(self, partitions: Collection[TopicPartition], which: Side) -> dict[TopicPartition, int]:
         timeout = self._cluster.request_timeout
-        return client.insist(
-            lambda: list_offsets(self._admin, partitions, which, timeout), self._cluster.patience, beat
-        )
+        for topic in {tp.topic for tp in partitions}:
+            # A client that asked about the topic before keeps the number of its partitions, and would look for the
+            # leader of an added one in vain for as long as it remembers.
+            self._admin.list_topics(topic, timeout=timeout)
+        return list_offsets(self._admin, partitions, which, timeout)
 
     def _committed(
         self, partitions: Collection[TopicPartition], beat: Callable[[], None]

@@ -116,17 +116,18 @@ class Detect:
         return ()
 
     def take(self, now: float, *, final: bool = False) -> Commit:
-        outputs: list[OutputRecord] = []
+        alerts: list[OutputRecord] = []
+        state: list[OutputRecord] = []
         offsets: dict[TopicPartition, Position] = {}
         for tp, owned in self._owned.items():
-            outputs += [self._alert_record(alert, now) for alert in owned.alerts]
+            alerts += [self._alert_record(alert, now) for alert in owned.alerts]
             owned.alerts = []
             if owned.snapshot_due is not None and (final or now >= owned.snapshot_due):
                 owned.snapshot_due = None
-                outputs += self._state_records(tp, owned)
+                state += self._state_records(tp, owned)
                 offsets[tp] = Position(owned.fold.resume_at)
                 owned.commits.append((now, owned.fold.resume_at))
-        return Commit(outputs, offsets)
+        return Commit(alerts, offsets, state)
 
     def expendable(self, now: float) -> Mapping[TopicPartition, int]:
         """What was committed a while ago: a snapshot that is older than that will not turn up any more."""

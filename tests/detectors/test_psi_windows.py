@@ -221,6 +221,9 @@ def test_between_half_of_the_threshold_and_the_threshold_nothing_changes() -> No
     [(_, finding)] = run(between)
     assert 0.5 < finding.evidence_ratio < 1
     assert looks(run(between, drifted(3_000), between, between)) == [(0, False), (1, True), (2, True), (3, True)]
+    assert {
+        finding.onset for _, finding in run(quiet(3_000), drifted(3_000), between, drifted(3_000)) if finding.alarm
+    } == {1}
     interrupted = [drifted(3_000), quiet(1_000), quiet(1_000), between, quiet(1_000), quiet(1_000), quiet(1_000)]
     assert [alarm for _, alarm in looks(run(*interrupted))] == [True] * 6 + [False]
 

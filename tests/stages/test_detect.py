@@ -52,7 +52,7 @@ def batch(entries: Sequence[LogEntry], tp: TopicPartition = ZERO, start: int = 0
 
 
 def of_topic(commit: Commit, topic: str) -> list[OutputRecord]:
-    return [record for record in commit.outputs if record.topic == topic]
+    return [record for record in (*commit.outputs, *commit.state) if record.topic == topic]
 
 
 def alerts(commit: Commit) -> list[dict[str, Any]]:
@@ -92,7 +92,7 @@ def test_alerts_go_out_at_once_and_snapshots_at_their_interval() -> None:
     second = subject.take(NOW + 60)
     assert alerts(second) == []
     assert second.offsets == {ZERO: Position(3)}
-    assert [(r.key, r.partition) for r in second.outputs] == [(model_key(MODEL), 0), (partition_key(0), 0)]
+    assert [(r.key, r.partition) for r in second.state] == [(model_key(MODEL), 0), (partition_key(0), 0)]
     assert not subject.take(NOW + 600), "nothing was read since"
 
 
@@ -102,10 +102,8 @@ def test_the_end_of_ownership_does_not_wait_for_the_interval() -> None:
     commit = subject.take(NOW, final=True)
     assert commit.offsets == {ZERO: Position(3)}
     assert len(alerts(commit)) == 1
-    topics = [record.topic for record in commit.outputs]
-    assert topics == ["drift-alerts", "streamdrift-state", "streamdrift-state"], (
-        "an alert is out before its tick is covered"
-    )
+    assert [record.topic for record in commit.outputs] == ["drift-alerts"], "an alert is out before its tick is covered"
+    assert [record.topic for record in commit.state] == ["streamdrift-state", "streamdrift-state"]
 
 
 def test_nothing_read_is_nothing_to_commit() -> None:
@@ -126,7 +124,7 @@ def test_partitions_are_committed_each_in_its_own_time() -> None:
     assert set(subject.take(NOW + 60).offsets) == {ZERO}
     commit = subject.take(NOW + 90)
     assert set(commit.offsets) == {ONE}
-    assert [(r.key, r.partition) for r in commit.outputs] == [(partition_key(1), 1)]
+    assert [(r.key, r.partition) for r in commit.state] == [(partition_key(1), 1)]
 
 
 def test_a_tombstone_in_the_log_is_passed_over() -> None:
