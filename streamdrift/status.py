@@ -42,7 +42,7 @@ class FeatureStatus:
     effects: Mapping[str, float] = field(default_factory=dict)
     """By metric: psi, jensen_shannon, kolmogorov_smirnov, wasserstein, l_infinity."""
     evidence_ratio: float | None = None
-    """Corrected PSI of the last alarm window over its threshold, and 1 from the moment it alarms."""
+    """Lowest ratio of corrected PSI to threshold over the windows that must agree; 1 or more is an alarm."""
     missing_ratio: float | None = None
     unseen_ratio: float | None = None
     type_error_ratio: float | None = None

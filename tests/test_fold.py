@@ -490,6 +490,10 @@ def test_a_configured_model_is_admitted_beyond_the_bound_and_takes_no_room() -> 
     blind = msgspec.structs.replace(part(T, "few", OTHER), key=SummaryKey(*MODEL, "", T))
     apply(subject, [blind, progress(T), part(T + 1, "few", OTHER), progress(T + 1)])
     assert set(subject.status()) == {MODEL, OTHER}
+    later = next(key for i in range(99) if admission_rank(*(key := (f"m{i}", "1"))) > admission_rank(*MODEL))
+    subject = fold(max_models=1)
+    apply(subject, [blind, part(T, "few", later), progress(T)])
+    assert set(subject.status()) == {MODEL, later}, "nor in the tick in which both are new"
 
 
 # ---- time ------------------------------------------------------------------------------------------------------------
