@@ -17,7 +17,7 @@ from xxhash import xxh3_64_intdigest
 
 from streamdrift.errors import StateError
 from streamdrift.grids import Grid
-from streamdrift.summaries import Names, Pairs, Summary, SummaryKey
+from streamdrift.summaries import Names, Pairs, RawRows, Row, Summary, SummaryKey
 
 MAX_PART_BYTES: Final = 256 * 1024
 """A larger summary is split by blocks of columns: brokers refuse records over 1 MB by default."""
@@ -33,6 +33,18 @@ class PackedPairs(msgspec.Struct, array_like=True, frozen=True):
     total: int
 
 
+class PackedRows(msgspec.Struct, array_like=True, frozen=True):
+    """Raw rows; times are microseconds after the tick's start of the record."""
+
+    hashes: bytes
+    times: bytes
+    repeats: bytes
+    payloads: list[bytes]
+    total: int
+    first_left_out: tuple[int, int, bytes] | None
+    """As hash, time since the epoch, and payload."""
+
+
 class SummaryPart(msgspec.Struct, array_like=True, frozen=True, tag="summary/1"):
     """A summary, or the part of it that covers ``columns`` [first, stop). Parts add up like summaries."""
 
@@ -45,6 +57,7 @@ class SummaryPart(msgspec.Struct, array_like=True, frozen=True, tag="summary/1")
     moments: bytes
     names: dict[int, dict[str, int]]
     pairs: dict[str, PackedPairs]
+    rows: PackedRows | None = None
 
 
 class PartitionProgress(msgspec.Struct, array_like=True, frozen=True):
@@ -103,7 +116,12 @@ def admission_rank(model_id: str, model_version: str) -> tuple[int, str, str]:
 
 
 def to_parts(key: SummaryKey, start_us: int, grid: Grid, summary: Summary) -> list[SummaryPart]:
-    """A summary as one record, or as several of at most ``MAX_PART_BYTES`` (a single column is never split)."""
+    """A summary as one record, or as several of at most ``MAX_PART_BYTES`` (a single column or row is never split)."""
+    return [*_parts_of_counts(key, start_us, grid, summary), *_parts_of_rows(key, start_us, grid, summary.rows)]
+
+
+def _parts_of_counts(key: SummaryKey, start_us: int, grid: Grid, summary: Summary) -> list[SummaryPart]:
+    """Parts that hold everything but the rows."""
     [whole] = _split(key, start_us, grid, summary, [0, len(grid.columns)])
     if len(encode(whole)) <= MAX_PART_BYTES:
         return [whole]
@@ -114,6 +132,44 @@ def to_parts(key: SummaryKey, start_us: int, grid: Grid, summary: Summary) -> li
     return list(_split(key, start_us, grid, summary, bounds.tolist()))
 
 
+def _parts_of_rows(key: SummaryKey, start_us: int, grid: Grid, rows: RawRows) -> Iterator[SummaryPart]:
+    """Parts that hold no columns, only rows; none where there are none."""
+    of_no_column = pack(np.zeros(0, np.int64))
+    for packed in pack_rows(rows, start_us) if rows.total else ():
+        yield SummaryPart(key, grid.id, start_us, 0, (0, 0), of_no_column, of_no_column, {}, {}, packed)
+
+
+def pack_rows(rows: RawRows, start_us: int) -> Iterator[PackedRows]:
+    """Rows in the order (hash, time, payload), in pieces of at most ``MAX_PART_BYTES``; one piece if there are none."""
+    ordered = sorted(rows.rows)
+    ends = np.cumsum([0, *(row.size for row in ordered)])
+    room = MAX_PART_BYTES - _HEAD_BYTES - (rows.first_left_out.size if rows.first_left_out else 0)
+    first, total = 0, rows.total
+    while first < len(ordered) or total:
+        stop = max(first + 1, int(np.searchsorted(ends, ends[first] + room, side="right")) - 1)
+        piece = ordered[first:stop]
+        yield PackedRows(
+            np.array([row.hash for row in piece], dtype="<u8").tobytes(),
+            pack(np.array([row.time - start_us for row in piece], dtype=np.int64)),
+            pack(np.array([rows.rows[row] for row in piece], dtype=np.int64)),
+            [row.payload for row in piece],
+            total,
+            rows.first_left_out,
+        )
+        first, total = stop, 0
+
+
+def unpack_rows(packed: PackedRows, start_us: int) -> RawRows:
+    """What a piece holds. Raises ``ValueError`` for what does not belong together."""
+    hashes = np.frombuffer(packed.hashes, dtype="<u8").tolist()
+    times, repeats = (unpack(packed.times) + start_us).tolist(), unpack(packed.repeats).tolist()
+    columns = zip(hashes, times, packed.payloads, repeats, strict=True)
+    rows = {Row(identity, time, payload): n for identity, time, payload, n in columns}
+    return RawRows(rows, packed.total, Row(*packed.first_left_out) if packed.first_left_out else None)
+
+
+_HEAD_BYTES: Final = 8 * 1024
+"""Most bytes of a part without its rows: the key holds two names."""
 _PAIR_BYTES: Final = 32
 """Most bytes of one entry of raw values."""
 
@@ -181,6 +237,7 @@ def _from_part(part: SummaryPart, grid: Grid) -> Summary:
         summary.moments,
         Names(part.names),
         {name: _unpack_pairs(packed, part.start_us) for name, packed in part.pairs.items()},
+        unpack_rows(part.rows, part.start_us) if part.rows else RawRows(),
     )
 
 

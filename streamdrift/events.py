@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,8 @@ class Batch:
     """Events that carry no features at all: their feature columns are not counted. Shape (n,); None: all carry them."""
     without_prediction: NDArray[np.bool_] | None = None
     """Events that carry no prediction, likewise."""
+    rows: tuple[bytes, ...] | None = None
+    """Where the grid is blind: each event's payload (see ``streamdrift.rows``), from which a grid can be learned."""
 
     def __len__(self) -> int:
         return len(self.times)
@@ -55,6 +58,7 @@ class Batch:
             tuple((int(row[r]), column, name) for r, column, name in self.unseen if keep[r]),
             None if self.without_features is None else self.without_features[keep],
             None if self.without_prediction is None else self.without_prediction[keep],
+            None if self.rows is None else tuple(compress(self.rows, keep.tolist())),
         )
 
 

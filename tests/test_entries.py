@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 from operator import add
 
@@ -32,7 +33,7 @@ from streamdrift.entries import (
 from streamdrift.errors import StateError
 from streamdrift.events import Batch
 from streamdrift.grids import MAX_BINS, Column, Grid, Kind, blind_grid
-from streamdrift.summaries import Names, Pairs, Summary, SummaryKey
+from streamdrift.summaries import Names, Pairs, RawRows, Row, Summary, SummaryKey
 from tests.support.batches import batches, grids
 
 unhurried = settings(deadline=None)  # a busy machine is no failure
@@ -127,6 +128,28 @@ def test_no_record_is_larger_than_allowed(numeric: int, categorical: int, names:
     assert max(sizes) <= entries.MAX_PART_BYTES
     assert len(sizes) <= 2 + 4 * sum(sizes) // entries.MAX_PART_BYTES
     assert written_and_read(summary, grid) == summary
+
+
+@pytest.mark.parametrize(("rows", "size"), [(10_000, 400), (40, 96 * 1024), (11_000, 20), (0, 0)])
+def test_raw_rows_are_split_over_as_many_records_as_it_takes(rows: int, size: int) -> None:
+    rng = np.random.default_rng(1)
+    grid = blind_grid("f" * 256, "7" * 256)
+    raw = [Row(int(h), START_US + i, rng.bytes(size)) for i, h in enumerate(rng.integers(0, 2**63, rows))]
+    summary = replace(Summary.empty(grid), events=rows, rows=RawRows.of(raw))
+    sizes = [len(encode(part)) for part in to_parts(KEY, START_US, grid, summary)]
+    assert max(sizes) <= entries.MAX_PART_BYTES
+    assert len(sizes) <= 2 + 3 * sum(sizes) // entries.MAX_PART_BYTES
+    assert written_and_read(summary, grid) == summary
+
+
+def test_rows_that_do_not_belong_together_are_refused() -> None:
+    grid = blind_grid("fraud", "7")
+    summary = replace(Summary.empty(grid), rows=RawRows.of([Row(1, 2, b"a"), Row(3, 4, b"b")]))
+    *_, part = to_parts(KEY, START_US, grid, summary)
+    assert part.rows is not None
+    damaged = msgspec.structs.replace(part.rows, payloads=[b"a"])
+    with pytest.raises(StateError, match="does not fit"):
+        from_part(msgspec.structs.replace(part, rows=damaged), grid)
 
 
 def test_events_are_counted_in_one_part_only() -> None:

@@ -8,6 +8,7 @@ smallest hashes: the k smallest of a union are the k smallest of the parts' k sm
 from streamdrift.summaries.moments import Moments
 from streamdrift.summaries.names import Names
 from streamdrift.summaries.pairs import Pairs
+from streamdrift.summaries.raw_rows import RawRows, Row
 from streamdrift.summaries.summary import Summary, SummaryKey, summarise
 
-__all__ = ["Moments", "Names", "Pairs", "Summary", "SummaryKey", "summarise"]
+__all__ = ["Moments", "Names", "Pairs", "RawRows", "Row", "Summary", "SummaryKey", "summarise"]

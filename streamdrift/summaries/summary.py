@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from streamdrift.grids import MISSING, TYPE_ERROR, UNSEEN, Grid, Kind, Role
 from streamdrift.summaries.moments import Moments
 from streamdrift.summaries.names import Names
 from streamdrift.summaries.pairs import Pairs
+from streamdrift.summaries.raw_rows import RawRows, Row
 
 
 class SummaryKey(NamedTuple):
@@ -27,7 +28,7 @@ class SummaryKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Summary:
-    """Counts on a grid, moments, unknown names and raw values. See the package for its laws."""
+    """Counts on a grid, moments, unknown names, raw values and raw rows. See the package for its laws."""
 
     events: int
     counts: NDArray[np.int64]
@@ -36,6 +37,8 @@ class Summary:
     names: Names
     pairs: Mapping[str, Pairs]
     """Raw values by column name, for the columns that a value-by-value detector watches."""
+    rows: RawRows = field(default_factory=RawRows)
+    """The events themselves where the grid is blind: another grid is to be learned from them."""
 
     @classmethod
     def empty(cls, grid: Grid) -> Summary:
@@ -58,6 +61,7 @@ class Summary:
             self.moments + other.moments,
             self.names + other.names,
             pairs,
+            self.rows + other.rows,
         )
 
     def __eq__(self, other: object) -> bool:
@@ -68,6 +72,7 @@ class Summary:
             and self.moments == other.moments
             and self.names == other.names
             and self.pairs == other.pairs
+            and self.rows == other.rows
         )
 
     __hash__ = None  # type: ignore[assignment]  # holds arrays: equal summaries could not hash alike cheaply
@@ -99,7 +104,8 @@ def summarise(batch: Batch, groups: NDArray[np.int64], raw: Collection[str] = ()
 
     pairs = _pairs(batch, order, grouped, starts, [name for name in grid.names if name in raw])
     events = np.bincount(groups, minlength=size)
-    return [Summary(int(events[g]), counts[g], moments[g], Names.of(names[g]), pairs[g]) for g in range(size)]
+    rows = _rows(batch, groups, size)
+    return [Summary(int(events[g]), counts[g], moments[g], Names.of(names[g]), pairs[g], rows[g]) for g in range(size)]
 
 
 def _slots(batch: Batch) -> NDArray[np.int64]:
@@ -148,3 +154,15 @@ def _pairs(
                 hashes, times = batch.hashes[order][rows], batch.times[order][rows]
                 pairs[group][name] = Pairs.of(hashes, times, values[rows])
     return pairs
+
+
+def _rows(batch: Batch, groups: NDArray[np.int64], size: int) -> list[RawRows]:
+    """The events themselves, by group, where the batch carries them."""
+    if batch.rows is None:
+        return [RawRows()] * size
+    rows: list[list[Row]] = [[] for _ in range(size)]
+    for group, row in zip(
+        groups.tolist(), map(Row, batch.hashes.tolist(), batch.times.tolist(), batch.rows), strict=True
+    ):
+        rows[group].append(row)
+    return [RawRows.of(part) for part in rows]

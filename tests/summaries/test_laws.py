@@ -20,7 +20,19 @@ from xxhash import xxh3_64_intdigest
 
 from streamdrift.events import Batch
 from streamdrift.grids import MISSING, SPECIAL_SLOTS, TYPE_ERROR, UNSEEN, Column, Grid, Kind, Role
-from streamdrift.summaries import Moments, Names, Pairs, Summary, moments, names, pairs, summarise
+from streamdrift.summaries import (
+    Moments,
+    Names,
+    Pairs,
+    RawRows,
+    Row,
+    Summary,
+    moments,
+    names,
+    pairs,
+    raw_rows,
+    summarise,
+)
 from tests.support.batches import batches, grids
 
 unhurried = settings(deadline=None)  # a busy machine is no failure
@@ -54,10 +66,16 @@ def pairs_of(batch: Batch) -> Pairs:
     return Pairs.of(batch.hashes[kept], batch.times[kept], values[kept])
 
 
+def rows_of(batch: Batch) -> RawRows:
+    payloads = batch.rows or [b"x" * (value % 50) for value in batch.hashes.tolist()]
+    return RawRows.of(map(Row, batch.hashes.tolist(), batch.times.tolist(), payloads))
+
+
 PARTS = (
     Part("moments", lambda grid: Moments.empty(len(grid.columns)), moments_of),
     Part("names", lambda _: Names(), lambda batch: Names.of((column, name) for _, column, name in batch.unseen)),
     Part("pairs", lambda _: Pairs.empty(), pairs_of),
+    Part("raw rows", lambda _: RawRows(), rows_of),
     Part("summary", Summary.empty, Summary.of),
     Part("summary with raw values", Summary.empty, lambda batch: Summary.of(batch, batch.grid.names)),
 )
@@ -71,6 +89,9 @@ def bounds(request: pytest.FixtureRequest) -> Iterator[None]:
         if request.param == "tight":
             patch.setattr(names, "MAX_NAMES", 3)
             patch.setattr(pairs, "MAX_ENTRIES", 7)
+            patch.setattr(raw_rows, "MAX_ROWS", 9)
+            patch.setattr(raw_rows, "MAX_BYTES", 500)
+            patch.setattr(raw_rows, "MAX_ROW_BYTES", 200)
         yield
 
 
@@ -134,6 +155,7 @@ def test_the_order_of_the_rows_does_not_matter(part: Part, batch: Batch, seed: i
         tuple((int(place[row]), column, name) for row, column, name in reversed(batch.unseen)),
         None if batch.without_features is None else batch.without_features[order],
         None if batch.without_prediction is None else batch.without_prediction[order],
+        None if batch.rows is None else tuple(batch.rows[i] for i in order),
     )
     assert part.of(shuffled) == part.of(batch)
 
@@ -395,3 +417,53 @@ def test_as_many_values_as_are_kept_are_not_sampled() -> None:
 def test_times_far_apart_do_not_wrap_into_one_entry() -> None:
     far = np.array([-(2**62), 2**62, -(2**62)], np.int64)
     assert Pairs.of(np.zeros(3, np.uint64), far, np.zeros(3)).repeats.tolist() == [2, 1]
+
+
+# ---- raw rows --------------------------------------------------------------------------------------------------------
+
+some_rows = st.lists(
+    st.builds(Row, st.integers(0, 12), st.integers(0, 3), st.sampled_from([b"", b"a" * 30, b"b" * 90]))
+)
+
+
+@unhurried
+@given(rows=some_rows, most=st.integers(1, 12), size=st.integers(40, 900))
+def test_the_rows_that_are_kept_come_first_by_hash_and_keep_within_the_bounds(
+    rows: list[Row], most: int, size: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(raw_rows, "MAX_ROWS", most)
+        patch.setattr(raw_rows, "MAX_BYTES", size)
+        kept = RawRows.of(rows)
+        ordered = sorted(set(rows))
+        assert sorted(kept.rows) == ordered[: len(kept.rows)]
+        assert len(kept.rows) <= most
+        assert sum(row.size for row in kept.rows) <= size
+        assert kept.total == len(rows)
+        assert all(n == rows.count(row) for row, n in kept.rows.items())
+        left = ordered[len(kept.rows) :]
+        assert kept.first_left_out == (left[0] if left else None)
+        if left:  # and one more would be one too many
+            assert len(kept.rows) == most or sum(row.size for row in ordered[: len(kept.rows) + 1]) > size
+
+
+def test_a_series_of_rows_is_in_order_of_time_and_bounded_however_often_a_row_was_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(raw_rows, "MAX_ROWS", 5)
+    rows = RawRows.of([Row(1, 20, b"b")] * 3 + [Row(2, 10, b"a")] * 4)
+    assert rows.series() == [Row(2, 10, b"a")] * 2 + [Row(1, 20, b"b")] * 3
+    assert rows.sampled
+
+
+def test_a_payload_that_is_too_large_is_only_counted() -> None:
+    rows = RawRows.of([Row(1, 0, b"x" * (raw_rows.MAX_ROW_BYTES + 1)), Row(2, 0, b"y")])
+    assert (list(rows.rows), rows.total, rows.sampled) == ([Row(2, 0, b"y")], 2, True)
+
+
+def test_only_the_events_of_a_batch_that_were_kept_are_raw_rows() -> None:
+    batch = Batch(
+        Grid("m", "", ()), np.array([5, 6]), np.array([1, 2], np.uint64), np.empty((2, 0)), np.empty((0, 2), np.int64),
+        rows=(b"a", b"b"),
+    )  # fmt: skip
+    assert Summary.of(batch.where(np.array([False, True]))).rows == RawRows.of([Row(2, 6, b"b")])

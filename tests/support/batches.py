@@ -30,6 +30,8 @@ NASTY = (
 )
 """Numbers at the ends of float64, and a few that tie."""
 
+_PAYLOADS = (b"", b"a", b"b" * 40, b"c" * 300)
+
 _edges = st.lists(
     st.one_of(st.integers(-5, 5).map(float), st.sampled_from(NASTY)), max_size=6, unique_by=lambda edge: edge + 0.0
 ).map(lambda edges: tuple(sorted(edges)))
@@ -82,6 +84,7 @@ def batches(draw: st.DrawFn, grid: Grid, max_rows: int = 60) -> Batch:
         unseen=tuple(u for u in unseen if not np.isnan(values[u[0], u[1]])),
         without_features=absent[0],
         without_prediction=absent[1],
+        rows=tuple(_PAYLOADS[i] for i in rng.integers(0, len(_PAYLOADS), size)) if draw(st.booleans()) else None,
     )
 
 
