@@ -36,7 +36,7 @@ class Batch:
     unseen: tuple[tuple[int, int, str], ...] = ()
     """(row, column, name) of categories that the grid does not know."""
     without_features: NDArray[np.bool_] | None = None
-    """Events that carry no features at all: their feature columns are not counted. Shape (n,); None: all carry them."""
+    """Events without features: their feature columns, all NaN, are not counted. Shape (n,); None: all carry them."""
     without_prediction: NDArray[np.bool_] | None = None
     """Events that carry no prediction, likewise."""
     rows: tuple[bytes, ...] | None = None

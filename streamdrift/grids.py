@@ -150,6 +150,36 @@ class Grid(msgspec.Struct, frozen=True, dict=True):
         return np.array([column.center for column in self.columns], dtype=np.float64)
 
     @cached_property
+    def cuts(self) -> tuple[NDArray[np.float64], ...]:
+        """What divides the values of each column into its bins, numbers of categories too: (cuts,) a column.
+
+        Values up to ``cuts[0]`` are in the first bin; unseen categories, numbered behind the last, are in one more.
+        """
+        return tuple(
+            np.asarray(column.edges if column.kind is Kind.NUMERIC else range(column.bins), dtype=np.float64)
+            for column in self.columns
+        )
+
+    @cached_property
+    def ladder(self) -> NDArray[np.float64]:
+        """``cuts``, each filled up with infinity to the same power of two. Shape (columns, more than any has cuts)."""
+        width = 1 << max(map(len, self.cuts), default=0).bit_length()
+        ladder = np.full((len(self.cuts), width), np.inf)
+        for row, cuts in zip(ladder, self.cuts, strict=True):
+            row[: len(cuts)] = cuts
+        return ladder
+
+    @cached_property
+    def last_bins(self) -> NDArray[np.int64]:
+        """Slot of the values beyond all cuts of each column. Shape (columns,)."""
+        return self.offsets[:-1] + np.array([len(cuts) for cuts in self.cuts], dtype=np.int64)
+
+    @cached_property
+    def categorical(self) -> NDArray[np.int64]:
+        """Which columns are. Shape (categorical columns,)."""
+        return np.flatnonzero([column.kind is Kind.CATEGORICAL for column in self.columns])
+
+    @cached_property
     def column_of_slot(self) -> NDArray[np.int64]:
         """Index of the column that each slot belongs to. Shape (slots,)."""
         return np.repeat(np.arange(len(self.columns)), np.diff(self.offsets))

@@ -28,7 +28,10 @@ _LIMB_MASK: Final = (1 << _LIMB_BITS) - 1
 _HALF_BITS: Final = 20
 _HALF_MASK: Final = (1 << _HALF_BITS) - 1
 _SUM, _SQUARES, _CLAMPED = slice(0, 2), slice(2, 5), 5
-_WIDTH: Final = 6
+WIDTH: Final = 6
+"""Limbs a column."""
+_EXACT: Final = float(1 << 53)
+"""Below that, float64 holds every integer."""
 
 
 def _carry(limbs: NDArray[np.int64]) -> None:
@@ -36,6 +39,53 @@ def _carry(limbs: NDArray[np.int64]) -> None:
     for i in range(limbs.shape[-1] - 1):
         limbs[..., i + 1] += limbs[..., i] >> _LIMB_BITS
         limbs[..., i] &= _LIMB_MASK
+
+
+def limbs_of(quanta: NDArray[np.float64], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Limbs of the moments of consecutive groups of rows; group g begins at row ``starts[g]``.
+
+    ``quanta`` are (x - center) / unit, 0 where there is no value. Shape (columns, rows); no group is empty, and there
+    are at most ``MAX_ROWS`` rows. The result has shape (columns, groups, ``WIDTH``).
+    """
+    if quanta.shape[1] > MAX_ROWS:
+        raise ValueError(f"{quanta.shape[1]} rows in one batch, at most {MAX_ROWS} keep the partial sums exact")
+    q = np.rint(quanta)
+    with np.errstate(over="ignore", invalid="ignore"):  # then a sum is not below the bound
+        total = np.add.reduceat(q, starts, axis=1)
+        squares = np.add.reduceat(np.square(q, out=q), starts, axis=1)
+    limbs = np.zeros((*total.shape, WIDTH), dtype=np.int64)
+    # If the sum of squares is an exact integer, no partial sum of squares or of values was rounded either.
+    exact = (squares < _EXACT).all(axis=1)
+    whole, whole_squares = total[exact].astype(np.int64), squares[exact].astype(np.int64)
+    limbs[exact, :, 0] = whole & _LIMB_MASK
+    limbs[exact, :, 1] = whole >> _LIMB_BITS
+    limbs[exact, :, 2] = whole_squares & _LIMB_MASK
+    limbs[exact, :, 3] = whole_squares >> _LIMB_BITS
+    if not exact.all():
+        limbs[~exact] = _wide_limbs_of(quanta[~exact], starts)
+    return limbs
+
+
+def _wide_limbs_of(quanta: NDArray[np.float64], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The same for any values: with integers in place of floats."""
+    limited = np.abs(quanta) > LIMIT
+    q = np.rint(np.clip(quanta, -LIMIT, LIMIT)).astype(np.int64)
+    magnitude = np.abs(q)
+    high, low = magnitude >> _HALF_BITS, magnitude & _HALF_MASK
+    total, hh, hl, ll, clamped = (
+        np.add.reduceat(part, starts, axis=1)
+        for part in (q, high * high, high * low, low * low, limited.astype(np.int64))
+    )
+    limbs = np.empty((*total.shape, WIDTH), dtype=np.int64)
+    limbs[..., 0] = total & _LIMB_MASK
+    limbs[..., 1] = total >> _LIMB_BITS
+    # q² = hh·2⁴⁰ + hl·2²¹ + ll; each product is cut where a limb ends, so that no shift overflows.
+    limbs[..., 2] = (ll & _LIMB_MASK) + ((hl & 0x7FF) << 21)
+    limbs[..., 3] = (ll >> _LIMB_BITS) + (hl >> 11) + ((hh & 0xFFFFFF) << 8)
+    limbs[..., 4] = hh >> 24
+    _carry(limbs[..., _SQUARES])
+    limbs[..., _CLAMPED] = clamped
+    return limbs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,36 +97,12 @@ class Moments:
 
     @classmethod
     def empty(cls, columns: int) -> Moments:
-        return cls(np.zeros((columns, _WIDTH), dtype=np.int64))
+        return cls(np.zeros((columns, WIDTH), dtype=np.int64))
 
     @classmethod
     def of(cls, quanta: NDArray[np.float64], starts: NDArray[np.int64]) -> list[Moments]:
-        """Moments of consecutive groups of rows; group g begins at row ``starts[g]``.
-
-        ``quanta`` are (x - center) / unit, NaN where there is no value. Shape (rows, columns); no group is
-        empty, and there are at most ``MAX_ROWS`` rows.
-        """
-        if len(quanta) > MAX_ROWS:
-            raise ValueError(f"{len(quanta)} rows in one batch, at most {MAX_ROWS} keep the partial sums exact")
-        limited = np.abs(quanta) > LIMIT
-        finite = np.nan_to_num(quanta, nan=0.0, posinf=LIMIT, neginf=-LIMIT)
-        q = np.rint(np.clip(finite, -LIMIT, LIMIT)).astype(np.int64)
-        magnitude = np.abs(q)
-        high, low = magnitude >> _HALF_BITS, magnitude & _HALF_MASK
-        total, hh, hl, ll, clamped = (
-            np.add.reduceat(part, starts, axis=0)
-            for part in (q, high * high, high * low, low * low, limited.astype(np.int64))
-        )
-        limbs = np.empty((*total.shape, _WIDTH), dtype=np.int64)
-        limbs[..., 0] = total & _LIMB_MASK
-        limbs[..., 1] = total >> _LIMB_BITS
-        # q² = hh·2⁴⁰ + hl·2²¹ + ll; each product is cut where a limb ends, so that no shift overflows.
-        limbs[..., 2] = (ll & _LIMB_MASK) + ((hl & 0x7FF) << 21)
-        limbs[..., 3] = (ll >> _LIMB_BITS) + (hl >> 11) + ((hh & 0xFFFFFF) << 8)
-        limbs[..., 4] = hh >> 24
-        _carry(limbs[..., _SQUARES])
-        limbs[..., _CLAMPED] = clamped
-        return [cls(group) for group in limbs]
+        """Moments of consecutive groups of rows: see ``limbs_of``."""
+        return [cls(limbs) for limbs in limbs_of(quanta, starts).swapaxes(0, 1)]
 
     def __add__(self, other: Moments) -> Moments:
         limbs = self.limbs + other.limbs

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamdrift.events import Batch
-from streamdrift.grids import MISSING, TYPE_ERROR, UNSEEN, Grid, Kind, Role
+from streamdrift.grids import Grid
+from streamdrift.summaries.counting import count
 from streamdrift.summaries.moments import Moments
 from streamdrift.summaries.names import Names
 from streamdrift.summaries.pairs import Pairs
@@ -80,79 +82,37 @@ class Summary:
 
 def summarise(batch: Batch, groups: NDArray[np.int64], raw: Collection[str] = ()) -> list[Summary]:
     """Summaries of the groups of a batch, in one pass. ``groups`` numbers each row's group from 0, none empty."""
-    grid, size = batch.grid, int(groups.max()) + 1
-    order: slice | NDArray[np.int64] = (
-        slice(None) if (np.diff(groups) >= 0).all() else np.argsort(groups, kind="stable")
-    )
-    grouped, values = groups[order], batch.values[order]
-    starts = np.searchsorted(grouped, np.arange(size))
-
-    width = grid.slots + 1  # one more than the grid has: where rows without this part of the event are dropped
-    slots = _slots(batch) + (groups * width)[:, None]
-    counts = np.bincount(slots.ravel(), minlength=size * width).reshape(size, width)[:, :-1]
-    counts = np.ascontiguousarray(counts, dtype=np.int64)
-
-    numeric = [i for i, column in enumerate(grid.columns) if column.kind is Kind.NUMERIC]
-    quanta = np.full(values.shape, np.nan)
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows here is limited and counted as such
-        quanta[:, numeric] = (values[:, numeric] - grid.centers[numeric]) / grid.units[numeric]
-    moments = Moments.of(quanta, starts) if grid.columns else [Moments.empty(0)] * size
+    size = int(groups.max()) + 1
+    order = None if (groups[1:] >= groups[:-1]).all() else np.argsort(groups, kind="stable")
+    starts = np.searchsorted(groups, np.arange(size), sorter=order)
+    counts, limbs = count(batch, groups, order, starts)
 
     names: list[list[tuple[int, str]]] = [[] for _ in range(size)]
     for row, column, name in batch.unseen:
         names[groups[row]].append((column, name))
 
-    pairs = _pairs(batch, order, grouped, starts, [name for name in grid.names if name in raw])
-    events = np.bincount(groups, minlength=size)
-    rows = _rows(batch, groups, size)
-    return [Summary(int(events[g]), counts[g], moments[g], Names.of(names[g]), pairs[g], rows[g]) for g in range(size)]
-
-
-def _slots(batch: Batch) -> NDArray[np.int64]:
-    """The flat slot of every value; ``grid.slots`` for what is not to be counted. Shape (n, columns)."""
-    grid, values = batch.grid, batch.values
-    slots = np.empty(values.shape, dtype=np.int64)
-    for i, column in enumerate(grid.columns):
-        x = values[:, i]
-        if column.kind is Kind.NUMERIC:
-            slots[:, i] = np.searchsorted(np.asarray(column.edges), x, side="left")
-        else:
-            # An unseen category has the number behind the last one, which is the slot UNSEEN.
-            slots[:, i] = np.where(np.isnan(x), 0, x)
-    slots += grid.offsets[:-1]
-    missing = np.isnan(values)
-    if missing.any():
-        slots[missing] = np.broadcast_to(grid.specials[:, MISSING], slots.shape)[missing]
-    rows, columns = batch.type_errors.T
-    slots[rows, columns] = grid.specials[columns, TYPE_ERROR]
-    for without, role in ((batch.without_features, Role.FEATURE), (batch.without_prediction, Role.PREDICTION)):
-        if without is not None:
-            of_role = np.array([column.role is role for column in grid.columns], dtype=np.bool_)
-            slots[np.ix_(without, of_role)] = grid.slots
-    return slots
-
-
-assert UNSEEN == 0, "the slot behind the last category is the one for unseen categories"  # noqa: S101 — ties two files
+    pairs, rows = _pairs(batch, order, starts, raw), _rows(batch, groups, size)
+    events = np.diff(starts, append=len(batch)).tolist()
+    return [
+        Summary(events[g], counts[g], Moments(limbs[g]), Names.of(names[g]), pairs[g], rows[g]) for g in range(size)
+    ]
 
 
 def _pairs(
-    batch: Batch,
-    order: slice | NDArray[np.int64],
-    grouped: NDArray[np.int64],
-    starts: NDArray[np.int64],
-    names: Sequence[str],
+    batch: Batch, order: NDArray[np.int64] | None, starts: NDArray[np.int64], raw: Collection[str]
 ) -> list[dict[str, Pairs]]:
     """Raw values of the named columns, by group."""
     pairs: list[dict[str, Pairs]] = [{} for _ in starts]
-    ends = np.append(starts[1:], len(grouped))
-    for name in names:
-        values = batch.values[order, batch.grid.names.index(name)]
-        present = ~np.isnan(values)
-        for group, (start, end) in enumerate(zip(starts, ends, strict=True)):
-            rows = start + np.flatnonzero(present[start:end])
-            if len(rows):
-                hashes, times = batch.hashes[order][rows], batch.times[order][rows]
-                pairs[group][name] = Pairs.of(hashes, times, values[rows])
+    watched = [i for i, name in enumerate(batch.grid.names) if name in raw]
+    rows = slice(None) if order is None else order
+    hashes, times, values = batch.hashes[rows], batch.times[rows], batch.values[:, watched][rows]
+    for group, (start, stop) in enumerate(pairwise([*starts.tolist(), len(batch)])):
+        for place, column in enumerate(watched):
+            series = values[start:stop, place]
+            there = ~np.isnan(series)
+            if there.any():
+                kept = hashes[start:stop][there], times[start:stop][there], series[there]
+                pairs[group][batch.grid.names[column]] = Pairs.of(*kept)
     return pairs
 
 
