@@ -36,7 +36,9 @@ class Pairs:
     @classmethod
     def of(cls, hashes: NDArray[np.uint64], times: NDArray[np.int64], values: NDArray[np.float64]) -> Pairs:
         """The multiset of the given rows (microseconds since the epoch; finite values)."""
-        return cls._merged(hashes, times, values, np.ones(len(hashes), dtype=np.int64), len(hashes))
+        order = np.argsort(hashes)
+        once = np.ones(len(hashes), dtype=np.int64)
+        return cls._merged(hashes[order], times[order], values[order], once, len(hashes))
 
     @classmethod
     def _merged(
@@ -47,8 +49,12 @@ class Pairs:
         repeats: NDArray[np.int64],
         total: int,
     ) -> Pairs:
-        if not len(hashes):
-            return cls(hashes, times, values, repeats, total)
+        """The multiset of entries of which long runs are in the order of their hashes."""
+        order = np.argsort(hashes, kind="stable")  # merges such runs
+        ascending = hashes[order]
+        if not (ascending[1:] == ascending[:-1]).any():
+            order = order[:MAX_ENTRIES]
+            return cls(hashes[order], times[order], values[order], repeats[order], total)
         bits = values.view(np.int64)
         order = np.lexsort((bits, times, hashes))
         hashes, times, bits = hashes[order], times[order], bits[order]
@@ -80,11 +86,11 @@ class Pairs:
     @property
     def sampled(self) -> bool:
         """Whether ``series`` leaves values out."""
-        return len(self.series()) < self.total
+        return min(int(self.repeats.sum()), MAX_ENTRIES) < self.total
 
     def series(self) -> NDArray[np.float64]:
         """At most ``MAX_ENTRIES`` values in the order (time, hash, value): what a detector is fed. Shape (n,)."""
         room = np.clip(MAX_ENTRIES - (np.cumsum(self.repeats) - self.repeats), 0, None)
         kept = np.minimum(self.repeats, room)
-        order = np.lexsort((self.values.view(np.int64), self.hashes, self.times))
+        order = np.argsort(self.times, kind="stable")  # the entries are in the order (hash, time, value)
         return np.repeat(self.values[order], kept[order])
