@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from streamdrift.codecs.mapping import Mapping
 from streamdrift.events import Batch, DeadLetter, SourceKind
 
 _LIMIT_US: Final = 1 << 61
@@ -55,6 +56,7 @@ class Source:
     end_of_stream: bool = False
     """Whether an end-of-stream marker is honoured."""
     max_message_bytes: int = 1 << 20
+    mapping: Mapping = field(default_factory=Mapping)
 
     def microseconds(self, timestamp: object) -> int:
         """An event's timestamp in microseconds since the epoch. Raises ``ValueError`` saying what is wrong."""
