@@ -14,7 +14,8 @@ import yaml
 from jsonschema import Draft202012Validator, ValidationError
 
 from streamdrift.codecs import Source
-from streamdrift.codecs.json import JsonDecoder, decode_label
+from streamdrift.codecs.json import JsonDecoder
+from streamdrift.codecs.labels import decode_label
 from streamdrift.events import Batch, SourceKind
 from streamdrift.monitor import Monitor, MonitorConfig
 from streamdrift.records import RecordBatch

@@ -88,7 +88,7 @@ Place = At | Const | Header | Key
 
 @dataclass(frozen=True, slots=True)
 class PredictionParts:
-    """The prediction, where its parts do not stand together in one object. What none is named for is not there."""
+    """The prediction, where its parts do not stand together in one object. A part that is not there is missing."""
 
     label: At | None = None
     score: At | None = None
@@ -122,8 +122,8 @@ class Mapping:
     prediction_id: Place = At(("prediction_id",))
     """Of a message that is exploded, one outside the array is completed to ``id/row``."""
     features: At = At(("features",))
-    """An object, or an array of as many values as ``feature_names``. With an empty path: the whole message (or
-    element), without what stands at the other places."""
+    """An object, or an array of as many values as ``feature_names``; () is the whole message. What stands at the other
+    places is no feature."""
     feature_names: tuple[str, ...] = ()
     prediction: At | PredictionParts = At(("prediction",))
     explode: Path | None = None
@@ -138,8 +138,6 @@ class Mapping:
                     raise ValueError(f"{name}: [*] stands for the elements of an array: `explode` must name one")
                 if not place.path and place.array is None and name != "features":
                     raise ValueError(f"{name}: expected a path with at least one key")
-        if self.feature_names and self.features == At(()):
-            raise ValueError("feature_names: expected `features` to be the path of an array")
 
     def places(self) -> Iterator[tuple[str, Place]]:
         """Every place, by the name under which it is configured."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from streamdrift.codecs.mapping import Mapping
 from streamdrift.events import Batch, DeadLetter, SourceKind
+from streamdrift.records import NO_TIMESTAMP
 
 _LIMIT_US: Final = 1 << 61
 """Times beyond ± 73,000 years cannot be meant, and would overflow where ticks are computed."""
@@ -58,6 +59,20 @@ class Source:
     max_message_bytes: int = 1 << 20
     mapping: Mapping = field(default_factory=Mapping)
 
+    def time(self, timestamp: object, recorded: int) -> int:
+        """Time of an event in microseconds; ``recorded`` is the record's in milliseconds. Raises ``ValueError``."""
+        if self.event_time is EventTime.EVENT and timestamp is not None:
+            try:
+                return self.microseconds(timestamp)
+            except ValueError as error:
+                raise ValueError(f"timestamp: {error}") from None
+        if recorded == NO_TIMESTAMP:
+            raise ValueError("neither the event nor the record carries a time")
+        try:
+            return _within_limit(recorded * 1_000)
+        except ValueError as error:
+            raise ValueError(f"the record's time: {error}") from None
+
     def microseconds(self, timestamp: object) -> int:
         """An event's timestamp in microseconds since the epoch. Raises ``ValueError`` saying what is wrong."""
         if isinstance(timestamp, str):
@@ -76,9 +91,9 @@ class Source:
         unit = _unit_by_magnitude(number) if self.unit is TimestampUnit.AUTO else self.unit
         if isinstance(number, int):
             # Integers stay integers: nanoseconds since 1970 do not fit a float64.
-            return within_limit(number // 1_000 if unit is TimestampUnit.NANOSECONDS else number * _PER_UNIT[unit])
+            return _within_limit(number // 1_000 if unit is TimestampUnit.NANOSECONDS else number * _PER_UNIT[unit])
         scaled = number / 1e3 if unit is TimestampUnit.NANOSECONDS else number * _PER_UNIT[unit]
-        return within_limit(round(scaled) if math.isfinite(scaled) else _LIMIT_US + 1)
+        return _within_limit(round(scaled) if math.isfinite(scaled) else _LIMIT_US + 1)
 
     def _parse(self, text: str) -> datetime:
         if self.unit not in {TimestampUnit.AUTO, TimestampUnit.RFC3339}:
@@ -112,7 +127,7 @@ _EXACT_FROM, _EXACT_UNTIL = 1700, 2240
 """Years within 2**33 s of the epoch, where a float64 of seconds still tells one microsecond from the next."""
 
 
-def within_limit(time_us: int) -> int:
+def _within_limit(time_us: int) -> int:
     """The same time. Raises ``ValueError`` for one that cannot be meant."""
     if abs(time_us) > _LIMIT_US:
         raise ValueError("further than 73,000 years from the epoch")
@@ -135,12 +150,26 @@ class DecodedBatch:
 
     events: Batch
     index: NDArray[np.int64]
-    """Place of each event's message in the record batch, ascending. Shape (n,)."""
+    """Place of each event's message in the record batch, ascending; the events of one message have the same one.
+    Shape (n,)."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[DecodedBatch]) -> DecodedBatch:
+        """All events of parts on one grid, in the order of their messages."""
+        if len(parts) == 1:
+            return parts[0]
+        events, index = Batch.joined([part.events for part in parts]), np.concatenate([part.index for part in parts])
+        order = np.argsort(index, kind="stable")
+        return cls(events.take(order), index[order])
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """All that a record batch held; every message is either an event in ``batches`` or in ``dead``."""
+    """All that a record batch held; every message is an event in ``batches``, several of them, or in ``dead``."""
 
     batches: Sequence[DecodedBatch]
-    dead: Sequence[DeadLetter] = field(default_factory=tuple)
+    dead: Sequence[DeadLetter] = ()
+    exploded: int = 0
+    """Events, dead ones too, beyond the first of a message."""
+    eventless: int = 0
+    """Messages whose array of events is empty."""

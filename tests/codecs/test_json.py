@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
 from streamdrift.codecs import Decoded, EventTime, Source, TimestampUnit
-from streamdrift.codecs.json import MAX_NAME_LENGTH, JsonDecoder, decode_label
+from streamdrift.codecs.documents import MAX_NAME_LENGTH
+from streamdrift.codecs.json import JsonDecoder
+from streamdrift.codecs.labels import decode_label
 from streamdrift.events import SourceKind
 from streamdrift.generator import Traffic
 from streamdrift.grids import LABEL, NO_GRID, SCORE, Column, Grid, Kind, Role

@@ -1,0 +1,66 @@
+"""The times of many events at once, to the same microsecond as one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdrift.codecs.source import Source, TimestampUnit
+
+_SEPARATORS: Final = {4: ord("-"), 7: ord("-"), 10: ord("T"), 13: ord(":"), 16: ord(":"), 19: ord(".")}
+_WIDTHS: Final = {19, *range(21, 27)}
+"""Characters of a date and time to the second, and with one to six digits behind the point."""
+_FIRST: Final = -62_135_596_800_000_000
+"""0001-01-01 in microseconds; before it there are no dates as Python has them."""
+
+
+def event_times(
+    source: Source, timestamps: Sequence[object], recorded: Iterable[int]
+) -> tuple[NDArray[np.int64], dict[int, str]]:
+    """Times in microseconds of shape (n,), and what is wrong by the place of each event without one.
+
+    ``timestamps`` are what the events say, None where they say nothing; ``recorded`` the records' times in
+    milliseconds.
+    """
+    times = _of_texts(timestamps) if source.unit in {TimestampUnit.AUTO, TimestampUnit.RFC3339} else None
+    if times is not None:
+        return times, {}
+    times = np.zeros(len(timestamps), dtype=np.int64)
+    wrong: dict[int, str] = {}
+    for i, (timestamp, record) in enumerate(zip(timestamps, recorded, strict=True)):
+        try:
+            times[i] = source.time(timestamp, record)
+        except ValueError as error:
+            wrong[i] = str(error)
+    return times, wrong
+
+
+def _of_texts(timestamps: Sequence[object]) -> NDArray[np.int64] | None:
+    """Times that are all written like 2026-11-22T10:00:00.123Z, with as many digits; None for any others."""
+    try:
+        text = "".join(timestamps).encode("ascii")  # type: ignore[arg-type]  # TypeError is an answer too
+        width, rest = divmod(len(text), len(timestamps) or 1)
+        end = width - len(b"Z" if text.endswith(b"Z") else b"+00:00")
+        if rest or end not in _WIDTHS or text[end:width] not in {b"Z", b"+00:00"}:
+            return None
+        characters = np.frombuffer(text, dtype=np.uint8).reshape(-1, width)
+        if not _is_written_so(characters, end):
+            return None
+        times = np.ascontiguousarray(characters[:, :end]).view(f"S{end}").ravel().astype("datetime64[us]")
+    except (TypeError, UnicodeEncodeError, ValueError):  # ValueError: the 30th of February
+        return None
+    microseconds = times.astype(np.int64)
+    return None if microseconds.min() < _FIRST else microseconds
+
+
+def _is_written_so(characters: NDArray[np.uint8], end: int) -> bool:
+    """Whether all texts have digits and signs in the same places, and the same zone from ``end`` on."""
+    digits = characters[:, [i for i in range(end) if i not in _SEPARATORS]]
+    return bool(
+        ((digits >= ord("0")) & (digits <= ord("9"))).all()
+        and all((characters[:, i] == sign).all() for i, sign in _SEPARATORS.items() if i < end)
+        and (characters[:, end:] == characters[0, end:]).all()
+    )
