@@ -12,6 +12,8 @@ import pytest
 from streamdrift.kafka.embedded import EMBEDDED_PARTITIONS
 from tests.bench import topics
 from tests.bench.comparison import Plan, Runner
+from tests.bench.detect import Plan as FleetPlan
+from tests.bench.detect import measure
 from tests.bench.report import quartiles, result, table
 from tests.support.brokers import EmbeddedTestBroker
 
@@ -39,17 +41,38 @@ def test_every_side_reads_every_message_and_streamdrift_counts_every_event(place
 
 
 def test_the_command_ends_with_a_line_of_json() -> None:
-    options = ["--broker", "embedded", "--features", "4", "--events", "500", "--pairs", "1", "--bad", "0"]
+    options = [
+        "--broker",
+        "embedded",
+        "--features",
+        "4",
+        "--events",
+        "500",
+        "--pairs",
+        "1",
+        "--bad",
+        "0",
+        "--models",
+        "2",
+    ]
     ended = subprocess.run(
         [sys.executable, "-m", "tests.bench", *options], cwd=ROOT, capture_output=True, text=True, check=True
     )
     found = json.loads(ended.stdout.splitlines()[-1])
+    assert found.pop("detect_cores_at_2x100") > 0
     assert found.keys() == {"ratio_vs_river", "share_of_floor", "events_per_cpu_second"}
     assert all(by_features.keys() == {"4"} for by_features in found.values())
     assert found["ratio_vs_river"]["4"] > 0
     assert found["share_of_floor"]["4"] > 0
     assert found["events_per_cpu_second"]["4"].keys() == {"floor", "streamdrift", "river"}
     assert "pair 1 of 1" in ended.stderr
+
+
+def test_a_fleet_is_folded_tick_by_tick_with_a_full_window_and_snapshots() -> None:
+    cost = measure(FleetPlan(models=2, features=4, rate=20.0, ticks=7))
+    assert min(cost.seconds[part] for part in ("fold", "collect", "snapshot")) > 0
+    assert cost.state_bytes > 2 * 1_000
+    assert cost.cores == pytest.approx(sum(cost.seconds.values()) / 70)
 
 
 def test_more_events_than_the_embedded_broker_keeps_are_refused(place: topics.Place) -> None:

@@ -11,11 +11,14 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from streamdrift import logs
 from tests.bench.comparison import Plan, Runner, SideFailed
+from tests.bench.detect import Plan as FleetPlan
+from tests.bench.detect import measure, result_of, table_of
 from tests.bench.quix import QuixUnavailable, environment
 from tests.bench.report import result, table
 from tests.bench.topics import DoesNotFit, Place, most_events, place
@@ -50,7 +53,17 @@ def _run(arguments: argparse.Namespace, found: Place, runner: Runner) -> None:
     for plan in plans:
         comparisons.append(runner.compare(plan))
         print(*table(comparisons[-1], found.name), "", sep="\n", flush=True)
-    print(json.dumps(result(comparisons)))
+    fleet = _fleet(arguments.models)
+    print(json.dumps({**result(comparisons), **fleet}))
+
+
+def _fleet(models: int) -> Mapping[str, Any]:
+    """What detect needs for so many models."""
+    if not models:
+        return {}
+    cost = measure(FleetPlan(models=models), _tell)
+    print(*table_of(cost), "", sep="\n", flush=True)
+    return result_of(cost)
 
 
 def _plan(arguments: argparse.Namespace, found: Place, features: int, quix: Path | None) -> Plan:
@@ -81,6 +94,7 @@ def _arguments() -> argparse.Namespace:
     add("--pairs", type=int, default=7, metavar="N", help="how often each side is run (7)")
     add("--rate", type=float, default=1000.0, metavar="R", help="events a second of event time (1000)")
     add("--bad", type=float, default=0.01, metavar="SHARE", help="share of bad messages in one more topic (0.01)")
+    add("--models", type=int, default=1_000, metavar="N", help="models of a fleet that detect alone is run with (1000)")
     add("--broker", choices=["auto", "apache", "embedded"], default="auto", help="auto: Apache Kafka if it is there")
     add("--quix", action="store_true", help="compare with quixstreams too, in an environment under .cache")
     add("--profile", action="store_true", help="show the hottest functions instead of comparing")
