@@ -1,5 +1,8 @@
 """Laws of merging bins, on any counts that a baseline may hold."""
 
+import functools
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -68,6 +71,28 @@ def test_no_other_cut_has_a_smaller_sum_of_squares() -> None:
     ours = (masses(merge_bins(counts, 3), counts) ** 2).sum()
     cuts = [(a, b) for a in range(1, 7) for b in range(a + 1, 8)]
     assert ours == min(counts[:a].sum() ** 2 + counts[a:b].sum() ** 2 + counts[b:].sum() ** 2 for a, b in cuts)
+
+
+@given(
+    st.lists(st.one_of(st.just(0), st.integers(0, 4), st.integers(0, 1_000), st.just(50_000)), max_size=40),
+    st.integers(1, 12),
+)
+def test_the_cut_is_the_one_that_trying_every_cut_would_choose(counts: list[int], limit: int) -> None:
+    """Of equal ones, the one whose last run is longest, and so on to the first."""
+    runs = min(limit, max(1, sum(count > 0 for count in counts)))
+
+    @functools.cache
+    def best(end: int, left: int) -> tuple[float, tuple[int, ...]]:
+        """The least Σ mass² of the first ``end`` bins in ``left`` runs, and where these begin, last one first."""
+        if left == 1:
+            return sum(counts[:end]) ** 2 or math.inf, (0,)
+        cuts = [(best(start, left - 1), start, sum(counts[start:end])) for start in range(end)]
+        ways = [(cost + mass**2, (start, *before)) for (cost, before), start, mass in cuts if mass]
+        return min(ways, default=(math.inf, ()))
+
+    _, begins = best(len(counts), runs)
+    expected = [sum(place >= begin for begin in begins) - 1 for place in range(len(counts))]
+    assert merge_bins(np.array(counts, dtype=np.int64), limit, margins=False).tolist() == expected
 
 
 @pytest.mark.parametrize("limit", [10, 32])
