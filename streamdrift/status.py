@@ -103,7 +103,10 @@ class ModelStatus:
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
-    """Counters of one input topic. consumed = summarised + late + dead + over_bound + control + pending."""
+    """Counters of one input topic.
+
+    consumed + exploded = summarised + late + dead + over_bound + control + eventless + pending.
+    """
 
     topic: str
     kind: str
@@ -116,6 +119,10 @@ class SourceStatus:
     """Dead letters by reason."""
     watermark_us: int | None = None
     """Lowest watermark of the partitions owned here; None while one is unknown."""
+    exploded: int = 0
+    """Events beyond the first of a message that holds several."""
+    eventless: int = 0
+    """Messages that hold an array of events, and it is empty."""
 
 
 @dataclass(frozen=True, slots=True)

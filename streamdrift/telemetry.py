@@ -74,8 +74,17 @@ MODEL: Final = ("model", "model_version")
 # Joined onto other series to see which release began to behave differently.
 BUILD_INFO: Final = _gauge("build_info", "Always 1; the labels say what runs.", "version", "python")
 
-# What came in. consumed - rejected - late is what reached a summary, but for control records and what waits.
+# What came in. consumed + exploded - eventless - rejected - late is what reached a summary, but for control records and
+# what waits.
 RECORDS_CONSUMED: Final = _counter("records_consumed", "Records read from an input topic.", "source")
+
+# Where a mapping says `explode`, a record holds as many events as its array has elements.
+EVENTS_EXPLODED: Final = _counter(
+    "events_exploded", "Events beyond the first of a record that holds several.", "source"
+)
+RECORDS_EVENTLESS: Final = _counter(
+    "records_eventless", "Records that hold an array of events, and it is empty.", "source"
+)
 
 # A rising share of one reason is a producer that changed its format. `over_bound` stands beside the reasons of dead
 # letters: such a record was well formed, but its model or version was one too many.
@@ -177,6 +186,8 @@ TYPE_ERROR_RATIO: Final = _gauge(
 METRICS: Final = (
     BUILD_INFO,
     RECORDS_CONSUMED,
+    EVENTS_EXPLODED,
+    RECORDS_EVENTLESS,
     RECORDS_REJECTED,
     RECORDS_LATE,
     CONSUMER_LAG,
@@ -279,6 +290,8 @@ def _service_series(snapshot: Snapshot) -> Iterator[Series]:
 
 def _source_series(source: SourceStatus) -> Iterator[Series]:
     yield RECORDS_CONSUMED, (source.topic,), source.consumed
+    yield EVENTS_EXPLODED, (source.topic,), source.exploded
+    yield RECORDS_EVENTLESS, (source.topic,), source.eventless
     for reason, count in source.dead.items():
         yield RECORDS_REJECTED, (source.topic, reason), count
     yield RECORDS_REJECTED, (source.topic, "over_bound"), source.over_bound

@@ -72,7 +72,7 @@ def loop(stage: str, lag: int) -> LoopStatus:
 
 
 FULL = Snapshot(
-    sources=[SourceStatus("predictions", "predictions", 100, 80, 3, 1, 2, {"malformed": 4}, 1_500_000)],
+    sources=[SourceStatus("predictions", "predictions", 100, 80, 3, 1, 2, {"malformed": 4}, 1_500_000, 7, 6)],
     models=[
         replace(
             model([feature(), feature("prediction.score", "prediction")]),
@@ -144,6 +144,8 @@ def test_every_declared_metric_is_rendered_with_its_labels_and_nothing_else_is()
     ("metric", "labels", "expected"),
     [
         (telemetry.RECORDS_CONSUMED, {"source": "predictions"}, 100),
+        (telemetry.EVENTS_EXPLODED, {"source": "predictions"}, 7),
+        (telemetry.RECORDS_EVENTLESS, {"source": "predictions"}, 6),
         (telemetry.RECORDS_REJECTED, {"source": "predictions", "reason": "malformed"}, 4),
         (telemetry.RECORDS_REJECTED, {"source": "predictions", "reason": "over_bound"}, 2),
         (telemetry.RECORDS_LATE, {"source": "predictions"}, 3),

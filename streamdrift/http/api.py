@@ -3,8 +3,8 @@
 ::
 
     {"version": "0.1.0", "time": "2026-11-22T10:00:05.000Z",
-     "sources": [{"topic", "kind", "consumed", "summarised", "late", "control", "over_bound", "rejected": {reason: n},
-                  "lag": n | null, "watermark": time | null, "ended": bool}],
+     "sources": [{"topic", "kind", "consumed", "summarised", "late", "control", "over_bound", "exploded", "eventless",
+                  "rejected": {reason: n}, "lag": n | null, "watermark": time | null, "ended": bool}],
      "models": [{"model_id", "model_version", "state", "baseline_id", "events", "ticks_closed", "last_event_time",
                  "window_events", "features": [...], "unmonitored": {name: reason}, "river": [...],
                  "incidents": [...], "alerts_published": [{"kind", "severity", "count"}], "state_bytes"}],
@@ -78,6 +78,8 @@ def _source(source: SourceStatus, lag: int | None) -> Document:
         "late": source.late,
         "control": source.control,
         "over_bound": source.over_bound,
+        "exploded": source.exploded,
+        "eventless": source.eventless,
         "rejected": dict(source.dead),
         "lag": lag,
         "watermark": rfc3339(source.watermark_us),

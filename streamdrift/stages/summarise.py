@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import repeat
 from typing import Final
 
 import numpy as np
@@ -74,6 +75,8 @@ class _Tally:
     late: int = 0
     control: int = 0
     over_bound: int = 0
+    exploded: int = 0
+    eventless: int = 0
     dead: Counter[str] = field(default_factory=Counter)
 
 
@@ -212,6 +215,8 @@ class Summarise:
                 tally.over_bound,
                 dict(tally.dead),
                 self._watermark(topic),
+                tally.exploded,
+                tally.eventless,
             )
             for (topic, source), tally in zip(self._sources.items(), self._tallies.values(), strict=True)
         ]
@@ -226,34 +231,40 @@ class Summarise:
         if not len(batch):
             return
         decoded = self._decoders[batch.topic].decode(batch)
-        keep = self._in_time(part, batch, decoded, now)
-        for events, index in ((d.events, d.index) for d in decoded.batches):
-            mask = keep[index]
-            accepted = events if mask.all() else events.where(mask)
+        tally = self._tallies[batch.topic]
+        tally.exploded += decoded.exploded
+        tally.eventless += decoded.eventless
+        for d, keep in zip(decoded.batches, self._in_time(part, batch, decoded, now), strict=True):
+            accepted = d.events if keep.all() else d.events.where(keep)
             if len(accepted):
                 self._add(part, accepted)
         self._bury(part, batch, decoded.dead)
 
-    def _in_time(self, part: _Owned, batch: RecordBatch, decoded: Decoded, now: float) -> NDArray[np.bool_]:
-        """Which messages are events that are neither late nor from the future. Shape (messages,)."""
-        times = np.full(len(batch), NEVER, dtype=np.int64)
-        for d in decoded.batches:
-            times[d.index] = d.events.times
+    def _in_time(self, part: _Owned, batch: RecordBatch, decoded: Decoded, now: float) -> list[NDArray[np.bool_]]:
+        """Which events of each decoded batch are neither late nor from the future. Shape (n,) each."""
+        if not decoded.batches:
+            return []
+        times = np.concatenate([d.events.times for d in decoded.batches])
+        index = np.concatenate([d.index for d in decoded.batches])
         recorded = np.asarray(batch.timestamps, dtype=np.int64)
         clock = np.int64(now * 1_000)
         # The clock comes first: a record time that is absurd would wrap in microseconds.
         newest = np.where(recorded == NO_TIMESTAMP, clock, np.clip(recorded, 0, clock))
-        limit = newest * 1_000 + self._config.skew_us
-        future = times > limit
+        future = times > (newest * 1_000 + self._config.skew_us)[index]
         if future.any():
             # One clock that is wrong must not close every tick: these never reach the watermark.
-            dead = [DeadLetter(int(i), "future", "timestamp: lies ahead of the clock") for i in np.flatnonzero(future)]
-            self._bury(part, batch, dead)
-        keep: NDArray[np.bool_] = (times != NEVER) & ~future
-        in_time = part.clock.accept(times[keep])
-        self._tallies[batch.topic].late += int((~in_time).sum())
-        keep[keep] = in_time
-        return keep
+            places, counts = np.unique(index[future], return_counts=True)
+            message = "timestamp: lies ahead of the clock"
+            self._bury(
+                part, batch, map(DeadLetter, places.tolist(), repeat("future"), repeat(message), counts.tolist())
+            )
+        # The events of one message are read at once: in the order of time, none of them makes another late.
+        order = np.lexsort((times, index))
+        order = order[~future[order]]
+        keep = np.zeros(len(times), dtype=np.bool_)
+        keep[order] = part.clock.accept(times[order])
+        self._tallies[batch.topic].late += len(order) - int(keep.sum())
+        return np.split(keep, np.cumsum([len(d.index) for d in decoded.batches])[:-1])
 
     def _add(self, part: _Owned, events: Batch) -> None:
         ticks, groups = np.unique(events.times // self._config.tick_us, return_inverse=True)
@@ -279,10 +290,10 @@ class Summarise:
             part.written += self._records_of([part])  # several records of a tick add up as one would
             part.summaries, part.slots = {}, 0
 
-    def _bury(self, part: _Owned, batch: RecordBatch, dead: Sequence[DeadLetter]) -> None:
+    def _bury(self, part: _Owned, batch: RecordBatch, dead: Iterable[DeadLetter]) -> None:
         tally = self._tallies[batch.topic]
         for letter in dead:
-            tally.dead[letter.reason] += 1
+            tally.dead[letter.reason] += letter.events
             part.dead_letters.append(self._dead_letter(batch, letter))
 
     def _dead_letter(self, batch: RecordBatch, letter: DeadLetter) -> OutputRecord:

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamdrift.codecs import EventTime, Source
+from streamdrift.codecs import At, EventTime, Source
+from streamdrift.codecs import Mapping as EventMapping
 from streamdrift.entries import (
     MAX_PART_BYTES,
     LogEntry,
@@ -159,7 +160,7 @@ def key(tick_start: int, model: str = "fraud", version: str = "7") -> SummaryKey
 def balance(status: SourceStatus) -> int:
     """Messages that are unaccounted for."""
     counted = status.summarised + status.late + sum(status.dead.values()) + status.over_bound + status.control
-    return status.consumed - counted
+    return status.consumed + status.exploded - counted - status.eventless
 
 
 def headers_of(record: OutputRecord) -> dict[str, str]:
@@ -896,3 +897,56 @@ def test_the_bound_on_models_holds_for_what_is_written_for_want_of_room() -> Non
     feed.take()
     assert feed.counted() == {key(T0): 1}
     assert feed.status.over_bound == 30
+
+
+# ---- messages that hold several events -----------------------------------------------------------------------------
+
+EXPLODED = Source(
+    "predictions",
+    lateness_us=30 * MICROSECONDS,
+    mapping=EventMapping(timestamp=At(("ts",), ("rows",)), features=At((), ("rows",)), explode=("rows",)),
+)
+
+
+def exploded(*rows: object, more: object = None) -> bytes:
+    head = {"model_id": "fraud", "model_version": "7", "prediction": {"score": 0.25}, "more": more}
+    return json.dumps(head | {"rows": rows}).encode()
+
+
+def row(time: float, amount: float = 1.0) -> dict[str, float]:
+    return {"ts": time, "amount": amount}
+
+
+def test_every_event_of_a_message_is_counted() -> None:
+    feed = Feed(sources=[EXPLODED])
+    feed.send([exploded(row(T0), 5, row(T0 - 100), row(T0 + 10), row(NOW + 10_000), {"ts": "x"}, []), exploded()])
+    feed.send([exploded(row(T0 + 60)), exploded(row(T0 + 10)), event(T0)])
+    feed.take()
+    status = feed.status
+    assert feed.counted() == {key(T0 - 100): 1, key(T0): 1, key(T0 + 10): 1, key(T0 + 60): 1}
+    assert (status.consumed, status.exploded, status.eventless, status.late) == (5, 6, 1, 1)
+    assert status.dead == {"schema": 3, "future": 1, "timestamp": 1}
+    assert balance(status) == 0
+
+
+def test_elements_that_are_refused_for_one_reason_share_a_dead_letter() -> None:
+    feed = Feed(sources=[EXPLODED])
+    feed.send([exploded(*range(100), row(NOW + 10_000), row(NOW + 20_000))])
+    feed.take()
+    assert feed.status.dead == {"schema": 100, "future": 2}
+    messages = {headers_of(letter)["streamdrift.error.class"]: headers_of(letter) for letter in feed.dead_letters()}
+    assert messages.keys() == {"schema", "future"}
+    assert messages["schema"]["streamdrift.error.message"].endswith("(and 99 more)")
+
+
+@given(st.permutations([0, 20, 45, 70, 200]), st.integers(0, 300))
+def test_events_of_one_message_do_not_make_each_other_late(seconds: list[int], before: int) -> None:
+    feed = Feed(sources=[EXPLODED])
+    feed.send([exploded(row(T0 + before)), exploded(*(row(T0 + second) for second in seconds)), exploded(row(T0))])
+    feed.take()
+    ordered = Feed(sources=[EXPLODED])
+    ordered.send([exploded(row(T0 + before)), exploded(*(row(T0 + s) for s in sorted(seconds))), exploded(row(T0))])
+    ordered.take()
+    assert feed.counted() == ordered.counted()
+    if not before:
+        assert feed.status.late == 1
