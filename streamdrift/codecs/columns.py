@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
-from streamdrift.codecs.places import Message, identity_bytes, of_record, timestamp
+from streamdrift.codecs.mapping import At
+from streamdrift.codecs.places import beside, identity_bytes, timestamp
 from streamdrift.codecs.schema import IDENTITY, TIMESTAMP, Found, Schema, without
 from streamdrift.codecs.source import DecodedBatch, EventTime, Source
 from streamdrift.codecs.times import event_times
@@ -97,28 +98,23 @@ class Columns:
         return codes
 
     def _timestamps_of(self, found: Found, places: Sequence[int]) -> Sequence[object]:
-        if TIMESTAMP in found:
-            return found[TIMESTAMP]
         if self._source.event_time is EventTime.RECORD:
             return [None] * len(places)
-        return [timestamp(of_record(self._source.mapping.timestamp, self._message(i))) for i in places]
+        place = self._source.mapping.timestamp
+        return found[TIMESTAMP] if isinstance(place, At) else [*map(timestamp, beside(place, self._records, places))]
 
     def _hashes_of(self, found: Found, places: Sequence[int]) -> NDArray[np.uint64]:
-        if IDENTITY in found:
-            try:
-                digests = map(xxh3_64_intdigest, map(str.encode, found[IDENTITY]))
-                return np.fromiter(digests, dtype=np.uint64, count=len(places))
-            except TypeError:  # other ids than texts, or none
-                identities = [identity_bytes(identity) for identity in found[IDENTITY]]
-        else:
-            place = self._source.mapping.prediction_id
-            identities = [identity_bytes(of_record(place, self._message(i))) for i in places]
-        values: Sequence[Any] = self._records.values
-        own = (values[i] if identity is None else identity for i, identity in zip(places, identities, strict=True))
-        return np.fromiter(map(xxh3_64_intdigest, own), dtype=np.uint64, count=len(places))
-
-    def _message(self, place: int) -> Message:
-        return Message.of(self._records, place)
+        place = self._source.mapping.prediction_id
+        identities = found[IDENTITY] if isinstance(place, At) else beside(place, self._records, places)
+        hashed: Sequence[Any]
+        try:
+            hashed = list(map(str.encode, identities))
+        except TypeError:  # other ids than texts, or none
+            own = map(self._records.values.__getitem__, places)
+            hashed = [
+                own if known is None else known for known, own in zip(map(identity_bytes, identities), own, strict=True)
+            ]
+        return np.fromiter(map(xxh3_64_intdigest, hashed), dtype=np.uint64, count=len(places))
 
 
 @lru_cache(maxsize=512)

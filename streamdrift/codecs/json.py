@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from streamdrift.codecs.columns import Columns
-from streamdrift.codecs.documents import Rejected, parse
+from streamdrift.codecs.documents import Rejected
 from streamdrift.codecs.layout import Layout
-from streamdrift.codecs.places import Event, Finder, Message, Model, model_of
+from streamdrift.codecs.places import Event, Finder, Model, model_of
 from streamdrift.codecs.rows import Rows
 from streamdrift.codecs.schema import Names, Schema, without
 from streamdrift.codecs.source import Decoded, DecodedBatch, Source
@@ -48,9 +48,6 @@ class _Work:
     exploded: int = 0
     eventless: int = 0
 
-    def message(self, place: int) -> Message:
-        return Message.of(self.records, place)
-
     def reject(self, place: int, rejected: Rejected) -> None:
         self.dead.append(DeadLetter(place, rejected.reason, str(rejected)))
 
@@ -72,7 +69,7 @@ class JsonDecoder:
         places = self._readable(work)
         if self._source.mapping.explode is None:
             places = self._take_fast(places, work)
-        self._take_slowly(places, work)
+        self._take_slowly(sorted(places), work)
         for model, rows in work.rows.items():
             work.parts[model].append(rows.batch(self._source.kind))
         known = [self._schemas[model] for model in work.parts if model in self._schemas]
@@ -107,7 +104,7 @@ class JsonDecoder:
             places = self._take(schema, places, work)
         left: list[int] = []
         for model, theirs in self._by_model(places, left, work).items():
-            schema = self._schema(model, work.message(theirs[0]))
+            schema = self._schema(model, work.records.values[theirs[0]])
             left += theirs if schema in tried else self._take(schema, theirs, work)
         return left
 
@@ -126,7 +123,7 @@ class JsonDecoder:
     def _by_model(self, places: Sequence[int], unclear: list[int], work: _Work) -> dict[Model, list[int]]:
         """Places by the model that a message names; those that only the slow way can tell go to ``unclear``."""
         models: dict[Model, list[int]] = {}
-        names, refused = self._names.of([work.message(place) for place in places])
+        names, refused = self._names.of(work.records, places)
         unclear += [places[i] for i in refused]
         for place, (model_id, model_version) in zip(without(places, refused), names, strict=True):
             try:
@@ -135,20 +132,19 @@ class JsonDecoder:
                 work.reject(place, rejected)
         return models
 
-    def _schema(self, model: Model, example: Message) -> Schema:
+    def _schema(self, model: Model, example: bytes | None) -> Schema:
         schema = self._schemas.get(model)
         if schema is None:
             layout = Layout(self._grids(*model) or blind_grid(*model), self._source.kind)
             if len(self._schemas) >= _MAX_SCHEMAS:
                 self._schemas.clear()
-            schema = self._schemas[model] = Schema(layout, self._source, example.value)
+            schema = self._schemas[model] = Schema(layout, self._source, example or b"")
         return schema
 
     def _take_slowly(self, places: Sequence[int], work: _Work) -> None:
         for place in places:
-            message = work.message(place)
             try:
-                found = list(self._finder.events(message, parse(message.value)))
+                found = list(self._finder.events(work.records, place))
             except Rejected as rejected:
                 work.reject(place, rejected)
                 continue
@@ -159,13 +155,13 @@ class JsonDecoder:
                 if isinstance(event, Rejected):
                     refused.setdefault(event.reason, []).append(str(event))
                 else:
-                    self._add(event, place, message, work)
+                    self._add(event, place, work)
             for reason, complaints in refused.items():
                 more = f" (and {len(complaints) - 1} more)" if len(complaints) > 1 else ""
                 work.dead.append(DeadLetter(place, reason, complaints[0] + more, len(complaints)))
 
-    def _add(self, event: Event, place: int, message: Message, work: _Work) -> None:
+    def _add(self, event: Event, place: int, work: _Work) -> None:
         rows = work.rows.get(event.model)
         if rows is None:
-            rows = work.rows[event.model] = Rows(self._schema(event.model, message).layout)
+            rows = work.rows[event.model] = Rows(self._schema(event.model, work.records.values[place]).layout)
         rows.add(event, place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from streamdrift.codecs import mapping as places
@@ -16,27 +16,13 @@ from streamdrift.records import Headers, RecordBatch
 MAX_ELEMENTS: Final = 10_000
 """Most events of one message: an array of a million empty objects would take gigabytes as columns."""
 
-_ABSENT: Final = object()
+ABSENT: Final = object()
+"""Stands for what is not there; null is there."""
 _NUMBER: Final = re.compile(r"(?P<integer>[-+]?\d{1,20})|[-+]?\d+\.\d*(?:[eE][-+]?\d{1,3})?", re.ASCII)
 
 
 Model = tuple[str, str]
 """(model_id, model_version)"""
-
-
-class Message(NamedTuple):
-    """A record, as far as an event can be made from it."""
-
-    value: bytes
-    key: bytes | None
-    headers: Headers
-    recorded: int
-    """The record's time in milliseconds, or ``NO_TIMESTAMP``."""
-
-    @classmethod
-    def of(cls, records: RecordBatch, place: int) -> Message:
-        """The record at a place of a batch, which has a value."""
-        return cls(records.values[place] or b"", records.keys[place], records.headers[place], records.timestamps[place])
 
 
 class Event(NamedTuple):
@@ -67,39 +53,42 @@ class Finder:
         whole = mapping.features == At(()) and mapping.feature_names
         self._is_array = mapping.explode == () or bool(whole)
 
-    def events(self, message: Message, document: object) -> Iterator[Event | Rejected]:
-        """The events of a message, in place of each that is none why not. Raises ``Rejected`` where it holds none."""
+    def events(self, records: RecordBatch, index: int) -> Iterator[Event | Rejected]:
+        """The events of a message, which has a value; in place of each that is none why not.
+
+        Raises:
+            Rejected: the message as a whole is none.
+        """
+        document = parse(records.values[index] or b"")
         if not isinstance(document, list if self._is_array else dict):
             raise Rejected("schema", f"expected a JSON {'array' if self._is_array else 'object'}")
         if self._mapping.explode is None:
-            return iter([self._event(_Found(message, document, {}))])
-        return self._explode(message, document)
+            return iter([self._event(_Found(records, index, document, {}))])
+        arrays = self._arrays_of(document)
+        rows = (dict(zip(arrays, elements, strict=True)) for elements in zip(*arrays.values(), strict=True))
+        return (self._element(_Found(records, index, document, found, row)) for row, found in enumerate(rows))
 
-    def _explode(self, message: Message, document: object) -> Iterator[Event | Rejected]:
-        arrays = {}
+    def _arrays_of(self, document: object) -> dict[Path, list[Any]]:
+        """The arrays whose elements are events, by path; all of one length. Raises ``Rejected``."""
+        arrays: dict[Path, list[Any]] = {}
         for path in self._arrays:
-            where = str(At((), path))
+            where = At((), path)
             array = arrays[path] = follow(document, path)
             if not isinstance(array, list):
                 raise Rejected("schema", f"{where}: expected an array")
             if len(array) > MAX_ELEMENTS:
                 raise Rejected("too_large", f"{where}: {len(array)} elements, at most {MAX_ELEMENTS} are read")
-            first = arrays[self._arrays[0]]
-            if len(array) != len(first):
-                explode = At((), self._arrays[0])
-                raise Rejected(
-                    "schema", f"{where}: expected {len(first)} elements, as in {explode}, found {len(array)}"
-                )
-        return self._elements(message, document, arrays)
+            size = len(arrays[self._arrays[0]])
+            if len(array) != size:
+                exploded = At((), self._arrays[0])
+                raise Rejected("schema", f"{where}: expected {size} elements as in {exploded}, found {len(array)}")
+        return arrays
 
-    def _elements(
-        self, message: Message, document: object, arrays: Mapping[Path, list[Any]]
-    ) -> Iterator[Event | Rejected]:
-        for row, elements in enumerate(zip(*arrays.values(), strict=True)):
-            try:
-                yield self._event(_Found(message, document, dict(zip(arrays, elements, strict=True)), row))
-            except Rejected as rejected:
-                yield Rejected(rejected.reason, f"element {row}: {rejected}")
+    def _element(self, found: _Found) -> Event | Rejected:
+        try:
+            return self._event(found)
+        except Rejected as rejected:
+            return Rejected(rejected.reason, f"element {found.row}: {rejected}")
 
     def _model(self, found: _Found) -> Model:
         return model_of(found.at(self._mapping.model_id), found.at(self._mapping.model_version))
@@ -115,13 +104,15 @@ class Finder:
 
     def _time(self, found: _Found) -> int:
         try:
-            return self._source.time(timestamp(found.at(self._mapping.timestamp)), found.message.recorded)
+            return self._source.time(
+                timestamp(found.at(self._mapping.timestamp)), found.records.timestamps[found.place]
+            )
         except ValueError as error:
             raise Rejected("timestamp", str(error)) from None
 
     def _features(self, found: _Found) -> Mapping[str, Any] | None:
         value, names = found.at(self._mapping.features), self._mapping.feature_names
-        if value is None or value is _ABSENT:
+        if value is None or value is ABSENT:
             return None
         if names:
             if not isinstance(value, list):
@@ -137,9 +128,9 @@ class Finder:
         place = self._mapping.prediction
         if not isinstance(place, At):
             parts = {name: found.at(part) for name, part in place.items()}
-            return {name: value for name, value in parts.items() if value is not _ABSENT}
+            return {name: value for name, value in parts.items() if value is not ABSENT}
         value = found.at(place)
-        if value is None or value is _ABSENT:
+        if value is None or value is ABSENT:
             return None
         if not isinstance(value, dict):
             raise Rejected("schema", "prediction: expected an object")
@@ -147,25 +138,26 @@ class Finder:
 
 
 class _Found(NamedTuple):
-    """What places lead into: a message, and the elements of its arrays at one index."""
+    """What places lead into: a record, its document, and the elements of its arrays at one index."""
 
-    message: Message
+    records: RecordBatch
+    place: int
     document: object
     elements: Mapping[Path, object]
     row: int | None = None
 
     def at(self, place: Place) -> Any:  # noqa: ANN401 — a JSON value, or the bytes of a header or key
         if not isinstance(place, At):
-            return of_record(place, self.message)
+            return beside(place, self.records, [self.place])[0]
         document = self.document if place.array is None else self.elements[place.array]
-        return follow(document, place.path, _ABSENT)
+        return follow(document, place.path, ABSENT)
 
     def identity(self, place: Place) -> bytes:
         """The id, or the message itself where there is none; with the row where several events would share it."""
         identity = identity_bytes(self.at(place))
         if identity is not None and isinstance(place, At) and place.array is not None:
             return identity
-        whole = self.message.value if identity is None else identity
+        whole = (self.records.values[self.place] or b"") if identity is None else identity
         return whole if self.row is None else b"%b/%d" % (whole, self.row)
 
 
@@ -182,29 +174,38 @@ def used_paths(mapping: places.Mapping) -> Iterator[Path]:
             yield place.path[depth:]
 
 
-def of_record(place: Place, message: Message) -> Any:  # noqa: ANN401 — a JSON value of the key
-    """What stands outside the message's value: bytes of headers and keys as they are; ``_ABSENT`` if nothing."""
+def beside(place: Const | Header | Key, records: RecordBatch, places: Sequence[int]) -> list[Any]:
+    """What stands outside the messages' values: the bytes of headers and keys as they are; ``ABSENT`` if nothing."""
     match place:
-        case At():
-            raise TypeError("a place in the message")
         case Const(value):
-            return value
+            return [value] * len(places)
         case Header(name):
-            return next(
-                (text for key, text in reversed(message.headers or ()) if key == name and text is not None), _ABSENT
-            )
+            headers = records.headers
+            return [_header(headers[i], name) for i in places]
         case Key(()):
-            return _ABSENT if message.key is None else message.key
+            keys = records.keys
+            return [ABSENT if keys[i] is None else keys[i] for i in places]
         case Key(path):
-            try:
-                return follow(parse(message.key or b""), path, _ABSENT)
-            except Rejected:
-                return _ABSENT
+            return [_in_key(records.keys[i], path) for i in places]
+
+
+def _header(headers: Headers, name: str) -> object:
+    for key, text in reversed(headers or ()):
+        if key == name and text is not None:
+            return text
+    return ABSENT
+
+
+def _in_key(key: bytes | None, path: Path) -> Any:  # noqa: ANN401 — a JSON value
+    try:
+        return follow(parse(key or b""), path, ABSENT)
+    except Rejected:
+        return ABSENT
 
 
 def model_of(model_id: object, model_version: object) -> Model:
     """Whose an event is, from what stands at the two places. Raises ``Rejected``."""
-    version = "" if model_version is _ABSENT else model_name(_text(model_version), "model_version")
+    version = "" if model_version is ABSENT else model_name(_text(model_version), "model_version")
     return model_name(_text(model_id), "model_id"), version
 
 
@@ -222,7 +223,7 @@ def _text(value: object) -> object:
 def timestamp(value: object) -> object:
     """A timestamp as a source reads it: the texts of headers and keys may be numbers."""
     if not isinstance(value, bytes):
-        return None if value is _ABSENT else value
+        return None if value is ABSENT else value
     text = value.decode("utf-8", "replace")
     match = _NUMBER.fullmatch(text)
     return text if match is None else int(text) if match["integer"] else float(text)

@@ -15,10 +15,11 @@ import msgspec
 
 from streamdrift.codecs.layout import Layout, field_type, keys_of
 from streamdrift.codecs.mapping import At, Const, Mapping, Path
-from streamdrift.codecs.places import Message, Model, of_record, used_paths
+from streamdrift.codecs.places import Model, beside, used_paths
 from streamdrift.codecs.source import EventTime, Source
 from streamdrift.events import SourceKind
 from streamdrift.grids import Column, Kind, Role
+from streamdrift.records import RecordBatch
 
 TIMESTAMP: Final = -1
 IDENTITY: Final = -2
@@ -95,21 +96,20 @@ class Names:
         self.are_typed = all(isinstance(place, At | Const) for place in self._places)
         """Whether the type of a grid's events tells whose they are: nothing else in the record does."""
 
-    def of(self, messages: Sequence[Message]) -> tuple[Iterator[tuple[object, object]], list[int]]:
-        """What stands for model and version of each message; and the places of those that cannot be read so."""
+    def of(self, records: RecordBatch, places: Sequence[int]) -> tuple[Iterator[tuple[object, object]], list[int]]:
+        """What stands for model and version of each message; and the indices in ``places`` of those that refuse."""
         found: Found = {}
         refused: list[int] = []
         if self._decode:
-            heads, refused = decode_all(self._decode, [message.value for message in messages])
+            values: Sequence[Any] = records.values
+            heads, refused = decode_all(self._decode, [values[i] for i in places])
             self._root.collect(heads, found, set())
-            messages = without(messages, refused)
-        return zip(
-            *(
-                found.get(target, ()) if isinstance(place, At) else [of_record(place, message) for message in messages]
-                for target, place in enumerate(self._places)
-            ),
-            strict=True,
-        ), refused
+            places = without(places, refused)
+        names = (
+            found.get(target, ()) if isinstance(place, At) else beside(place, records, places)
+            for target, place in enumerate(self._places)
+        )
+        return zip(*names, strict=True), refused
 
 
 class _Conflict(Exception):

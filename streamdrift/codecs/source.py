@@ -39,7 +39,11 @@ class TimestampUnit(StrEnum):
     NANOSECONDS = "ns"
 
 
-_PER_UNIT: Final = {TimestampUnit.SECONDS: 1_000_000, TimestampUnit.MILLISECONDS: 1_000, TimestampUnit.MICROSECONDS: 1}
+PER_UNIT: Final = {
+    TimestampUnit.SECONDS: 1_000_000,
+    TimestampUnit.MILLISECONDS: 1_000,
+    TimestampUnit.MICROSECONDS: 1,
+}
 """Microseconds in a unit; nanoseconds are divided instead."""
 
 
@@ -85,14 +89,18 @@ class Source:
             raise ValueError("expected an RFC 3339 text")
         return self._of_number(timestamp)
 
+    def unit_of(self, number: float) -> TimestampUnit:
+        """The unit that a timestamp is taken to be in."""
+        return _unit_by_magnitude(number) if self.unit is TimestampUnit.AUTO else self.unit
+
     def _of_number(self, number: float) -> int:
         if not isinstance(number, int) and not math.isfinite(number):
             raise ValueError("not a finite number")
-        unit = _unit_by_magnitude(number) if self.unit is TimestampUnit.AUTO else self.unit
+        unit = self.unit_of(number)
         if isinstance(number, int):
             # Integers stay integers: nanoseconds since 1970 do not fit a float64.
-            return _within_limit(number // 1_000 if unit is TimestampUnit.NANOSECONDS else number * _PER_UNIT[unit])
-        scaled = number / 1e3 if unit is TimestampUnit.NANOSECONDS else number * _PER_UNIT[unit]
+            return _within_limit(number // 1_000 if unit is TimestampUnit.NANOSECONDS else number * PER_UNIT[unit])
+        scaled = number / 1e3 if unit is TimestampUnit.NANOSECONDS else number * PER_UNIT[unit]
         return _within_limit(round(scaled) if math.isfinite(scaled) else _LIMIT_US + 1)
 
     def _parse(self, text: str) -> datetime:

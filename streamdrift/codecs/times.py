@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from streamdrift.codecs.source import Source, TimestampUnit
+from streamdrift.codecs.source import PER_UNIT, Source, TimestampUnit
 
 _SEPARATORS: Final = {4: ord("-"), 7: ord("-"), 10: ord("T"), 13: ord(":"), 16: ord(":"), 19: ord(".")}
 _WIDTHS: Final = {19, *range(21, 27)}
@@ -25,7 +25,9 @@ def event_times(
     ``timestamps`` are what the events say, None where they say nothing; ``recorded`` the records' times in
     milliseconds.
     """
-    times = _of_texts(timestamps) if source.unit in {TimestampUnit.AUTO, TimestampUnit.RFC3339} else None
+    times = _of_integers(source, timestamps)
+    if times is None and source.unit in {TimestampUnit.AUTO, TimestampUnit.RFC3339}:
+        times = _of_texts(timestamps)
     if times is not None:
         return times, {}
     times = np.zeros(len(timestamps), dtype=np.int64)
@@ -36,6 +38,22 @@ def event_times(
         except ValueError as error:
             wrong[i] = str(error)
     return times, wrong
+
+
+def _of_integers(source: Source, timestamps: Sequence[object]) -> NDArray[np.int64] | None:
+    """Times that are all integers of one unit; None for any others."""
+    if set(map(type, timestamps)) != {int}:
+        return None
+    try:
+        numbers = np.array(timestamps, dtype=np.int64)
+        first, last = int(numbers.min()), int(numbers.max())
+        source.microseconds(first), source.microseconds(last)  # whether they can be meant
+    except (OverflowError, ValueError):
+        return None
+    unit = source.unit_of(first)
+    if unit is not source.unit_of(last) or first < 0 < last:
+        return None  # between two numbers of one unit and sign, all are of that unit
+    return numbers // 1_000 if unit is TimestampUnit.NANOSECONDS else numbers * PER_UNIT[unit]
 
 
 def _of_texts(timestamps: Sequence[object]) -> NDArray[np.int64] | None:
