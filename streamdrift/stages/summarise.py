@@ -33,6 +33,10 @@ _METADATA: Final = "w1:"
 
 _LARGEST_LETTER: Final = 900_000
 """Bytes of key and value that a dead letter may carry: producers refuse records over 1,000,000 with their headers."""
+_MOST_COLLECTED: Final = 8 << 20
+"""Bytes of events of a partition that wait to be added up together. Many at once cost a fraction of a few each."""
+_BATCH_BYTES: Final = 2_000
+"""What a batch takes beside its events."""
 _MOST_SLOTS: Final = 1 << 22
 """Slots of summaries that are held as arrays (32 MB). A backlog of few events a tick would otherwise take gigabytes."""
 
@@ -89,6 +93,9 @@ class _Owned:
     next_offset: int
     at_end_since: float | None = None
     changed: bool = True
+    collected: dict[int, list[Batch]] = field(default_factory=dict)
+    """Events that are not added up yet, by the identity of their grid."""
+    collected_bytes: int = 0
     summaries: dict[SummaryKey, tuple[Grid, Summary]] = field(default_factory=dict)
     slots: int = 0
     """Size of ``summaries``, in slots of their grids."""
@@ -153,8 +160,9 @@ class Summarise:
         tally = self._tallies[batch.topic]
         tally.consumed += len(batch)
         start = 0
-        for i, (value, headers) in enumerate(zip(batch.values, batch.headers, strict=True)):
-            if value is None and _is_control(headers):
+        without_value = () if all(batch.values) else [i for i, value in enumerate(batch.values) if value is None]
+        for i in without_value:
+            if _is_control(batch.headers[i]):
                 self._read(part, batch.part(start, i), now)
                 tally.control += 1
                 if part.source.end_of_stream:
@@ -194,6 +202,8 @@ class Summarise:
         changed = {tp: part for tp, part in self._owned.items() if part.changed}
         if not changed:
             return Commit()
+        for part in changed.values():
+            self._add_collected(part)
         outputs = [record for part in changed.values() for record in part.dead_letters]
         outputs += self._summary_records(changed.values())
         outputs += self._progress_records(changed)
@@ -227,7 +237,7 @@ class Summarise:
         return None if watermark in {NEVER, END_OF_TIME} else watermark
 
     def _read(self, part: _Owned, batch: RecordBatch, now: float) -> None:
-        """Decode, sort out what is in time, and add it up."""
+        """Decode, sort out what is in time, and keep it until it is added up."""
         if not len(batch):
             return
         decoded = self._decoders[batch.topic].decode(batch)
@@ -237,7 +247,7 @@ class Summarise:
         for d, keep in zip(decoded.batches, self._in_time(part, batch, decoded, now), strict=True):
             accepted = d.events if keep.all() else d.events.where(keep)
             if len(accepted):
-                self._add(part, accepted)
+                self._collect(part, accepted)
         self._bury(part, batch, decoded.dead)
 
     def _in_time(self, part: _Owned, batch: RecordBatch, decoded: Decoded, now: float) -> list[NDArray[np.bool_]]:
@@ -265,6 +275,18 @@ class Summarise:
         keep[order] = part.clock.accept(times[order])
         self._tallies[batch.topic].late += len(order) - int(keep.sum())
         return np.split(keep, np.cumsum([len(d.index) for d in decoded.batches])[:-1])
+
+    def _collect(self, part: _Owned, events: Batch) -> None:
+        """Keep events to be added up with others: at the next commit, or when there are enough of them."""
+        part.collected.setdefault(id(events.grid), []).append(events)
+        part.collected_bytes += _BATCH_BYTES + events.values.nbytes + sum(map(len, events.rows or ()))
+        if part.collected_bytes > _MOST_COLLECTED:
+            self._add_collected(part)
+
+    def _add_collected(self, part: _Owned) -> None:
+        for batches in part.collected.values():
+            self._add(part, Batch.joined(batches))
+        part.collected, part.collected_bytes = {}, 0
 
     def _add(self, part: _Owned, events: Batch) -> None:
         ticks, groups = np.unique(events.times // self._config.tick_us, return_inverse=True)

@@ -854,6 +854,38 @@ def test_a_backlog_of_an_event_a_tick_takes_little_memory() -> None:
     assert feed.status.summarised == 1_500
 
 
+def test_events_that_wait_to_be_added_up_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summarise, "_MOST_COLLECTED", 500_000)
+    grid = wide_grid(100)
+    feed = Feed(grids={("fraud", "7"): grid})
+    messages = [filled(grid, T0)] * 100
+    feed.send(messages)
+    tracemalloc.start()
+    for _ in range(50):
+        feed.send(messages)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3e6  # the values alone are 4 MB
+    feed.take()
+    assert feed.counted() == {key(T0): 5_100}
+
+
+@unhurried
+@given(SUMS, st.integers(1, 9), st.sampled_from([1, 5_000, 20_000]))
+def test_however_many_events_are_added_up_at_once_the_summaries_are_the_same(
+    log: list[tuple[str, int, str]], size: int, room: int
+) -> None:
+    feed, other = Feed(raw=(SCORE,)), Feed(raw=(SCORE,))
+    feed.send(messages_of(log))
+    feed.take()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(summarise, "_MOST_COLLECTED", room)
+        other.send(messages_of(log), size=size)
+        other.take()
+    assert other.summaries() == feed.summaries()
+    assert other.status == feed.status
+
+
 @unhurried
 @given(SUMS, st.integers(1, 9), st.sampled_from([1, 30, 100]))
 def test_summaries_that_are_written_for_want_of_room_add_up_to_the_same(
