@@ -18,7 +18,7 @@ from streamdrift.kafka.client import ClientErrors, Cluster
 from streamdrift.kafka.commit import Committer
 from streamdrift.kafka.compacted import Latest, read_partitions
 from streamdrift.kafka.ends import EndCheck
-from streamdrift.kafka.messages import Theirs, batch_of, ours, partition_of, theirs, theirs_at
+from streamdrift.kafka.messages import Theirs, batches_of, ours, partition_of, theirs, theirs_at
 from streamdrift.kafka.starts import Starts
 from streamdrift.kafka.trim import Trimmer
 from streamdrift.records import Commit, Position, RecordBatch, TopicPartition
@@ -174,15 +174,14 @@ class StageLoop:
 
     def _fold(self, messages: Sequence[Message]) -> None:
         """Hand the records to the stage, a batch a partition, then the ends that were reached."""
-        records: dict[tuple[str | None, int | None], list[Message]] = {}
         ends: list[Message] = []
-        for message in messages:
-            if message.error() is None:
-                records.setdefault((message.topic(), message.partition()), []).append(message)
-            else:
-                self._heed(message, ends)
-        for of_one in records.values():
-            self._process(batch_of(of_one))
+        if any(map(Message.error, messages)):
+            for message in messages:
+                if message.error() is not None:
+                    self._heed(message, ends)
+            messages = [message for message in messages if message.error() is None]
+        for batch in batches_of(messages):
+            self._process(batch)
         for message in ends:
             self._reached(partition_of(message), message.offset() or 0)
         self._read_again()

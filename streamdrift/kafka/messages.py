@@ -2,27 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import TypeAlias, TypeVar, overload
 
 import confluent_kafka
 from confluent_kafka import Message
 
 from streamdrift.records import Headers, Position, RecordBatch, TopicPartition
 
+T = TypeVar("T")
+
 Theirs: TypeAlias = list[confluent_kafka.TopicPartition]
 """Partitions as the client names them; unlike ours they carry an offset."""
 
 
-def batch_of(messages: Sequence[Message]) -> RecordBatch:
+class _Column(Sequence[T]):
+    """What is seldom asked for of messages: read when it is."""
+
+    def __init__(self, messages: Sequence[Message], read: Callable[[Message], T]) -> None:
+        self._messages = messages
+        self._read = read
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+    @overload
+    def __getitem__(self, place: slice) -> _Column[T]: ...
+    def __getitem__(self, place: int | slice) -> T | _Column[T]:
+        if isinstance(place, slice):
+            return _Column(self._messages[place], self._read)
+        return self._read(self._messages[place])
+
+
+def batches_of(messages: Sequence[Message]) -> Iterator[RecordBatch]:
+    """The records of messages as columns, a batch a partition."""
+    places = zip(map(Message.topic, messages), map(Message.partition, messages), strict=True)
+    of_place: dict[tuple[str | None, int | None], list[Message]] = {}
+    start = 0
+    for place, run in groupby(places):  # a client hands messages over as they were fetched: in long runs
+        stop = start + sum(1 for _ in run)
+        of_place.setdefault(place, []).extend(messages[start:stop])
+        start = stop
+    return map(_batch_of, of_place.values())
+
+
+def _batch_of(messages: Sequence[Message]) -> RecordBatch:
     """The columns of messages that are all of one partition."""
     return RecordBatch(
         *partition_of(messages[0]),
-        offsets=[message.offset() or 0 for message in messages],
-        timestamps=[message.timestamp()[1] for message in messages],
-        keys=[message.key() for message in messages],
-        values=[message.value() for message in messages],
-        headers=[_headers(message) for message in messages],
+        offsets=_Column(messages, _offset),
+        timestamps=[time for _, time in map(Message.timestamp, messages)],
+        keys=_Column(messages, Message.key),
+        values=list(map(Message.value, messages)),
+        headers=_Column(messages, _headers),
     )
 
 
@@ -47,6 +82,10 @@ def theirs_at(positions: Mapping[TopicPartition, Position]) -> Theirs:
         confluent_kafka.TopicPartition(tp.topic, tp.partition, position.offset, metadata=position.metadata)
         for tp, position in positions.items()
     ]
+
+
+def _offset(message: Message) -> int:
+    return message.offset() or 0
 
 
 def _headers(message: Message) -> Headers:
