@@ -1,27 +1,30 @@
 """PSI of tumbling windows: an alarm after three windows in a row beyond a threshold that knows its own noise.
 
 The events of a model are cut into windows. A window ends at the close of a tick, once it holds 1,000 events, or 200
-events and three days have passed. In each, the corrected PSI of every column (``effects.corrected_psi``: of at most ten
+events and a day has passed. In each, the corrected PSI of every column (``effects.corrected_psi``: of at most ten
 bins, with missing, unseen and mistyped values as bins of their own) is compared with
 
-    threshold = 0.1 + 3·√(2(B − 1))/n
+    threshold = 0.1 + 3·√(2(B − 1))·(1/n + 1/n₀)
 
-with B the bins that either side uses and n the column's events: 0.1 is where PSI is called "moderate", and the second
-term is three standard deviations of the PSI that n events of an unchanged stream have by chance::
+with B the bins that either side uses, n the column's events and n₀ the baseline's: 0.1 is where PSI is called
+"moderate", and the second term is three standard deviations of the PSI that n events of an unchanged stream have by
+chance::
 
     window         |  w0  |  w1  |  w2  |  w3  |  w4  |  w5  |  w6  |  w7  |
     PSI/threshold    0.1    1.3    2.0    1.8    0.7    0.3    0.2    0.1
     alarm                   onset         ├──────────────────────────►│
                             ·· three ··   from here      ·· three ··   to here
 
-A window of n events counts as max(1, ⌊n/1000⌋) windows, so that a dump of 3,000 events decides at once; a column alarms
-once windows that count three in a row were beyond the threshold, and recovers once windows that count three in a row
-were below half of it. Its evidence is the lowest ratio of these three: 1 is an alarm. A column with fewer than 200
-events in a window is not judged in it.
+Three windows must agree because traffic comes in bursts, not because one would be too few: a window of 200 events is
+beyond the threshold by chance once in 100,000, one of 1,000 never. So a window counts once for each thousand of its
+events, and once for each eight hours from its first to its last event, if that is more: a dump of 3,000 events decides
+at once, and so does the window of a day over which 300 came. A column alarms once windows that count three in a row were beyond the
+threshold, and recovers once windows that count three in a row were below half of it. Its evidence is the lowest ratio
+of these three: 1 is an alarm. A column with fewer than 200 events in a window is not judged in it.
 
 What it sees: a shift of the mean from about 0.35 standard deviations on (PSI ≈ δ²), and from about 2 % of events on a
 value that was never missing, or a category that never was. What it misses: smaller changes, however long they last, and
-whatever happens inside a bin. Its delay is three windows. Here 500 events come in a tick, and from tick 6 to 13 their
+whatever happens inside a bin. Its delay is three windows, or one of a day or of 3,000 events. Here 500 events come in a tick, and from tick 6 to 13 their
 mean is one standard deviation higher:
 
 >>> from streamdrift.events import Batch
@@ -40,11 +43,11 @@ mean is one standard deviation higher:
 ...         print(tick, f"{finding.evidence_ratio:.2f}", f"since {finding.onset}" if finding.alarm else "quiet")
 1 0.00 quiet
 3 0.00 quiet
-5 0.02 quiet
-7 0.02 quiet
-9 0.02 quiet
-11 8.11 since 6
-13 7.94 since 6
+5 0.00 quiet
+7 0.01 quiet
+9 0.01 quiet
+11 8.08 since 6
+13 7.90 since 6
 15 0.00 since 6
 17 0.00 since 6
 19 0.00 quiet
@@ -73,10 +76,12 @@ FULL: Final = 1_000
 """Events after which a window ends."""
 SMALLEST: Final = 200
 """Events without which nothing is said."""
-PATIENCE_US: Final = 3 * 86_400 * MICROSECONDS
+PATIENCE_US: Final = 86_400 * MICROSECONDS
 """Time after which a window of at least ``SMALLEST`` events ends."""
 IN_A_ROW: Final = 3
 """Windows that must agree, for an alarm and for its end."""
+BURST_US: Final = PATIENCE_US // IN_A_ROW
+"""A window counts once for each span of this length: what fills it is no burst."""
 RECOVERED: Final = 0.5
 """Share of the threshold below which windows speak for the end of an alarm."""
 CALIBRATED: Final = False
@@ -84,9 +89,12 @@ MODERATE: Final = 0.1
 """PSI in nats below which a change is not called one."""
 
 
-def threshold(bins: int | NDArray[np.int64], n: int | NDArray[np.int64]) -> NDArray[np.float64]:
+def threshold(
+    bins: int | NDArray[np.int64], n_baseline: int | NDArray[np.int64], n: int | NDArray[np.int64]
+) -> NDArray[np.float64]:
     """Corrected PSI, in nats, from which a window of ``n`` events on ``bins`` bins speaks for a change."""
-    return np.asarray(MODERATE + 3 * np.sqrt(2 * (np.asarray(bins) - 1)) / np.asarray(n), dtype=np.float64)
+    chance = np.sqrt(2 * (np.asarray(bins) - 1)) * (1 / np.asarray(n) + 1 / np.asarray(n_baseline))
+    return np.asarray(MODERATE + 3 * chance, dtype=np.float64)
 
 
 class PsiWindows:
@@ -100,6 +108,8 @@ class PsiWindows:
         columns = len(reference.grid.columns)
         self._window = reference.empty()
         self._start: int | None = None
+        self._last = 0
+        """The window's first tick with events, and the last one."""
         self._ratios = np.zeros((columns, IN_A_ROW))
         """Corrected PSI over threshold of the last windows, newest last; once for each that a window counts."""
         self._onset = np.zeros(columns, dtype=np.int64)
@@ -107,7 +117,7 @@ class PsiWindows:
 
     def close(self, tick: int, window: Window | None) -> list[Finding]:
         if window is not None and window.events:
-            self._start = tick if self._start is None else self._start
+            self._start, self._last = tick if self._start is None else self._start, tick
             self._window += window
         if self._start is None or not self._is_over(tick):
             return []
@@ -126,13 +136,15 @@ class PsiWindows:
 
     def _judge(self, start: int, window: Window) -> list[Finding]:
         baseline, published = self._reference.published, self._reference.publish(window)
-        n = published.sum(axis=1)
-        judged = np.flatnonzero((n >= SMALLEST) & (baseline.sum(axis=1) > 0))
+        n0, n = baseline.sum(axis=1), published.sum(axis=1)
+        judged = np.flatnonzero((n >= SMALLEST) & (n0 > 0))
         if not len(judged):
             return []
         ours, theirs = baseline[judged], published[judged]
-        ratios = effects.corrected_psi(ours, theirs) / threshold(effects.occupied_bins(ours, theirs), n[judged])
-        self._count(judged, ratios, max(1, window.events // FULL), start)
+        bins = effects.occupied_bins(ours, theirs)
+        ratios = effects.corrected_psi(ours, theirs) / threshold(bins, n0[judged], n[judged])
+        lasted_us = (self._last + 1 - start) * self._ticks.length_us
+        self._count(judged, ratios, max(1, window.events // FULL, lasted_us // BURST_US), start)
         return [
             Finding(
                 column,
@@ -163,6 +175,7 @@ class PsiWindows:
                 self._ratios.ravel().tolist(),
                 self._onset.tolist(),
                 self._alarm.tolist(),
+                self._last,
             ),
             builtin_types=(bytes,),
         )
@@ -175,7 +188,7 @@ class PsiWindows:
         window, columns = self._reference.from_state(saved.window), len(self._reference.grid.columns)
         if not len(saved.ratios) / IN_A_ROW == len(saved.onset) == len(saved.alarm) == columns:
             raise StateError(f"{self.name}: the state is not of {columns} columns")
-        self._window, self._start = window, saved.start
+        self._window, self._start, self._last = window, saved.start, saved.last
         self._ratios = np.array(saved.ratios, dtype=np.float64).reshape(columns, IN_A_ROW)
         self._onset = np.array(saved.onset, dtype=np.int64)
         self._alarm = np.array(saved.alarm, dtype=np.bool_)
@@ -187,3 +200,4 @@ class _State(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
     ratios: list[float]
     onset: list[int]
     alarm: list[bool]
+    last: int
