@@ -18,14 +18,14 @@ chance::
 Three windows must agree because traffic comes in bursts, not because one would be too few: a window of 200 events is
 beyond the threshold by chance once in 100,000, one of 1,000 never. So a window counts once for each thousand of its
 events, and once for each eight hours from its first to its last event, if that is more: a dump of 3,000 events decides
-at once, and so does the window of a day over which 300 came. A column alarms once windows that count three in a row were beyond the
-threshold, and recovers once windows that count three in a row were below half of it. Its evidence is the lowest ratio
-of these three: 1 is an alarm. A column with fewer than 200 events in a window is not judged in it.
+at once, and so does the window of a day over which 300 came. A column alarms once windows that count three in a row
+were beyond the threshold, and recovers once windows that count three in a row were below half of it. Its evidence is
+the lowest ratio of these three: 1 is an alarm. A column with fewer than 200 events in a window is not judged in it.
 
 What it sees: a shift of the mean from about 0.35 standard deviations on (PSI ≈ δ²), and from about 2 % of events on a
 value that was never missing, or a category that never was. What it misses: smaller changes, however long they last, and
-whatever happens inside a bin. Its delay is three windows, or one of a day or of 3,000 events. Here 500 events come in a tick, and from tick 6 to 13 their
-mean is one standard deviation higher:
+whatever happens inside a bin. Its delay is three windows, or one of a day or of 3,000 events. Here 500 events come in
+a tick, and from tick 6 to 13 their mean is one standard deviation higher:
 
 >>> from streamdrift.events import Batch
 >>> from streamdrift.summaries import Summary

@@ -180,8 +180,7 @@ def test_two_hundred_events_over_a_day_decide_and_in_a_burst_do_not() -> None:
 
 
 def test_fifty_events_a_day_reach_an_alarm() -> None:
-    """Two events an hour: a window takes the four days in which 200 events come together, and the one that is half
-    over when the change happens may not be beyond the threshold yet."""
+    """A window takes the four days in which 200 events come together; the one in which it happens may be too early."""
     days = 40
     values = np.concatenate((amounts(days // 2 * 50), amounts(days // 2 * 50, shift=50)))
     ticks = np.arange(len(values)) * days * DAY // len(values)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,13 +47,19 @@ class Kind:
     a_second: float = 0.0
     dump: int = 0
     """Events of each night, written within a minute at two o'clock, instead of traffic around the clock."""
+    days_before: float = 8.0
+    """Unchanged traffic in front of a change, at least."""
     days_to_find: int = 30
     """How long a change may take to be found before it counts as missed."""
+    seeds: int = 10
+    """Months that are run unless told."""
+    raw_days: float = 30.0
+    """For how long scores are kept value by value, for River."""
 
     @property
     def is_drawn(self) -> bool:
         """Whether ticks are drawn instead of events."""
-        return self.a_second >= 10  # noqa: PLR2004 — below, events are few enough
+        return self.a_second >= 10
 
     def rate(self, times: NDArray[np.float64], *, seasonal: bool) -> NDArray[np.float64]:
         """Events a second at some times."""
@@ -62,11 +68,12 @@ class Kind:
 
 
 KINDS: Final = (
-    Kind("50 a day", 50 / DAY, days_to_find=60),
-    Kind("100 a second", 100.0, days_to_find=2),
-    Kind("10,000 a second", 10_000.0, days_to_find=1),
-    Kind("10,000 in a dump a night", dump=10_000, days_to_find=30),
+    Kind("50 a day", 50 / DAY),
+    Kind("100 a second", 100.0, days_before=1 / 8, days_to_find=1, seeds=3, raw_days=1.0),
+    Kind("10,000 a second", 10_000.0, days_before=1 / 24, days_to_find=1, seeds=3, raw_days=1 / 24),
+    Kind("10,000 in a dump a night", dump=10_000, days_before=2.0),
 )
+"""River is fed for a part of the month where it takes most of the time: what it finds is no incident anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +91,8 @@ class Plan:
     raw_days: float = 30.0
     """For how long scores are kept value by value for River."""
 
-    def population(self, time_s: float) -> str | None:
+    def change_at(self, time_s: float) -> str | None:
+        """The change, once it has happened."""
         return self.change if time_s >= START + self.days * DAY else None
 
 
@@ -97,6 +105,8 @@ class Month:
     events: int = 0
     events_since: int = 0
     """Events since the change, at the close of the tick in which it was found, or at the end."""
+    changed_s: float | None = None
+    """When the first event of the change happened, or its tick began."""
     river: int = 0
     """Detections of River on the score, which are no incidents."""
 
@@ -116,10 +126,10 @@ class Month:
 
     @property
     def delay_s(self) -> float | None:
-        """Event time from the change to its first alert, in seconds; None if it was missed."""
-        if self.found is None:
+        """Event time from the first changed event to the first alert of it, in seconds; None if it was missed."""
+        if self.found is None or self.changed_s is None:
             return None
-        return datetime.fromisoformat(self.found["event_time"]).timestamp() - (START + self.plan.days * DAY)
+        return datetime.fromisoformat(self.found["event_time"]).timestamp() - self.changed_s
 
     def false(self) -> list[tuple[str, str]]:
         """Incidents that were reported before anything changed."""
@@ -163,7 +173,7 @@ def _sent(plan: Plan) -> Month:
     hours = 24 * (plan.days + (plan.kind.days_to_find if plan.change else 0))
     for hour in range(round(hours)):
         start = START + hour * HOUR
-        change = plan.population(start)
+        change = plan.change_at(start)
         times = _times(plan, start, rng)
         values = [msgspec.json.encode(event) for event in _events(change, times, rng)]
         # A minute into the hour the partition has stood at its end long enough, if nothing came: time goes on.
@@ -173,9 +183,10 @@ def _sent(plan: Plan) -> Month:
                 driver.send(TOPIC, values.pop(0))
             driver.run()
         month.events += len(times)
-        month.events_since += len(times) if change else 0
-        if driver.alerts != month.alerts:
-            month.alerts = driver.alerts
+        if change and len(times):
+            month.events_since += len(times)
+            month.changed_s = month.changed_s or float(times[0])
+        month.alerts = [*driver.alerts]
         if month.found:
             break
     (model,) = driver.detect.models.values()
@@ -227,7 +238,7 @@ def _drawn(plan: Plan) -> Month:
     raw_until = START + plan.raw_days * DAY
     for chunk in range(0, round(days * DAY / tick_s), _CHUNK):
         starts = START + (chunk + np.arange(_CHUNK)) * tick_s
-        change = plan.population(float(starts[0]))
+        change = plan.change_at(float(starts[0]))
         events = rng.poisson(plan.kind.rate(starts.astype(np.float64), seasonal=plan.seasonal) * tick_s)
         counts, limbs = counted[change].drawn(rng, events)
         for i, n in enumerate(events.tolist()):
@@ -238,7 +249,9 @@ def _drawn(plan: Plan) -> Month:
                 log.append(part)
             log.append(Progress({TOPIC: 1}, (PartitionProgress(TOPIC, 0, tick, (tick + 1) * config.tick_us),)))
             month.events += n
-            month.events_since += n if change else 0
+            if change:
+                month.events_since += n
+                month.changed_s = month.changed_s or float(starts[i])
             if month.found:
                 break
         if month.found:
@@ -270,12 +283,3 @@ def _pairs(counted: Counted, rng: np.random.Generator, n: int, start_us: int) ->
     times = start_us + rng.integers(0, 10 * MICROSECONDS, kept)
     pairs = Pairs.of(hashes, times, counted.scores(rng, kept))
     return {SCORE: Pairs(pairs.hashes, pairs.times, pairs.values, pairs.repeats, n)}
-
-
-def months(plans: Iterator[Plan], tell: Callable[[Month], None]) -> list[Month]:
-    """Run them one after the other."""
-    found = []
-    for plan in plans:
-        found.append(run(plan))
-        tell(found[-1])
-    return found

@@ -153,7 +153,7 @@ class Counted:
     def scores(self, rng: Generator, n: int) -> NDArray[np.float64]:
         """Raw scores."""
         score = self._population[SCORE]
-        assert isinstance(score, Numbers)  # noqa: S101 — for mypy
+        assert isinstance(score, Numbers)
         return np.asarray(score.values.rvs(n, random_state=rng), dtype=np.float64)
 
 
@@ -165,5 +165,3 @@ def changed(change: str | None) -> Population:
 def names_of(change: str) -> Sequence[str]:
     """The columns that a change concerns."""
     return list(CHANGES[change])
-
-
