@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -24,16 +24,19 @@ from streamdrift.baselines import Baseline
 from streamdrift.codecs import Source
 from streamdrift.errors import ConfigurationError, FatalError
 from streamdrift.events import SourceKind
-from streamdrift.fold import FoldConfig, ModelKey
+from streamdrift.fold import FoldConfig
+from streamdrift.gridbook import GridBook, ModelKey
 from streamdrift.grids import SCORE
 from streamdrift.http.server import HttpServer
 from streamdrift.kafka.client import Cluster
 from streamdrift.kafka.commit import AtLeastOnce, publish
 from streamdrift.kafka.compacted import read_compacted
+from streamdrift.kafka.follower import Follower
 from streamdrift.kafka.loop import StageLoop
 from streamdrift.kafka.permissions import Access
 from streamdrift.kafka.tokens import Tokens, token_function
 from streamdrift.kafka.topics import TopicSpec, ensure_topics
+from streamdrift.learning import LearningConfig, WarmUp
 from streamdrift.monitor import MonitorConfig
 from streamdrift.settings import Settings
 from streamdrift.stages.detect import Detect, DetectConfig
@@ -42,7 +45,8 @@ from streamdrift.stages.summarise import Summarise, SummariseConfig
 from streamdrift.status import LoopStatus, Snapshot
 from streamdrift.streams import RiverStream
 from streamdrift.telemetry import FeaturePolicy, FeatureSeries, StreamdriftCollector, registry
-from streamdrift.topology import GridBook, Topology
+from streamdrift.topology import Topology
+from streamdrift.watch import WatchConfig
 
 LIVENESS_BOUND: Final = 60.0
 """Seconds without a turn of a loop after which the process should be restarted; a commit may take some of it."""
@@ -78,16 +82,24 @@ def topology(settings: Settings) -> Topology:
     tick_us = settings.time.tick.microseconds
     sources = [_source(settings, i) for i, s in enumerate(settings.sources) if s.kind is not SourceKind.LABELS]
     baselines = load_baselines(settings)
-    configs = {model_id: _monitor(settings, model_id) for model_id in settings.models}
-    other = _monitor(settings, "")
+    configs = {model_id: _watch(settings, model_id) for model_id in settings.models}
+    other = _watch(settings, "")
 
-    def monitor(model_id: str) -> MonitorConfig:
+    def watch(model_id: str) -> WatchConfig:
         return configs.get(model_id, other)
 
     def raw(model_id: str) -> Collection[str]:
-        return {stream.column for stream in monitor(model_id).river}
+        return watch(model_id).learning.raw
 
-    fold = FoldConfig(tick_us, monitor, tuple(baselines), [s.topic for s in sources], settings.bounds.models)
+    fold = FoldConfig(
+        tick_us,
+        watch,
+        tuple(baselines),
+        [s.topic for s in sources],
+        settings.bounds.models,
+        tuple(settings.models),
+        settings.bounds.retire_after.microseconds,
+    )
     topics = settings.topics
     return Topology(
         sources,
@@ -101,6 +113,7 @@ def topology(settings: Settings) -> Topology:
             max_ahead=settings.time.max_ahead,
             commit_interval=settings.commit_interval.seconds,
             max_models=settings.bounds.models,
+            listed=tuple(settings.models),
             summaries_topic=topics.summaries,
             summaries_partitions=topics.partitions,
             dead_letters_topic=topics.dead_letters,
@@ -111,6 +124,7 @@ def topology(settings: Settings) -> Topology:
             summaries_topic=topics.summaries,
             state_topic=topics.state,
             alerts_topic=topics.alerts,
+            grids_topic=topics.grids,
             source=f"/{settings.kafka.application}",
             snapshot_interval=settings.snapshot_interval.seconds,
         ),
@@ -130,6 +144,16 @@ def _source(settings: Settings, index: int) -> Source:
         source.end_of_stream,
         settings.bounds.message_bytes,
     )
+
+
+def _watch(settings: Settings, model_id: str) -> WatchConfig:
+    monitor, warm_up = _monitor(settings, model_id), settings.warm_up(model_id)
+    learning = LearningConfig(
+        WarmUp(warm_up.events, warm_up.at_most.microseconds, warm_up.at_least),
+        settings.model(model_id).features.watches,
+        frozenset(stream.column for stream in monitor.river),
+    )
+    return WatchConfig(monitor, learning)
 
 
 def _monitor(settings: Settings, model_id: str) -> MonitorConfig:
@@ -263,8 +287,11 @@ class Service:
                 self._log.info("source", topic=source.topic, partitions=found[source.topic])
         publish(self._cluster, self._topology.grid_records())
         publish(self._cluster, self._topology.control_records())
-        book = GridBook(read_compacted(self._cluster, self._settings.topics.grids))
-        self._summarise = self._topology.new_summarise()
+        grids = self._settings.topics.grids
+        follower = self._clients.enter_context(closing(Follower(self._cluster, grids)))
+        self._summarise = self._topology.new_summarise(GridBook(follower))
+        # A look-up that fails reads all again: in detect's thread, and rarely.
+        book = GridBook(lambda: read_compacted(self._cluster, grids).items())
         self._detect = self._topology.new_detect(book)
         self._add(self._summarise, StartFrom(self._settings.kafka.start_from))
         self._add(self._detect, StartFrom.EARLIEST)

@@ -6,9 +6,9 @@ controls. Whoever folds the same entries gets the same alerts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import reduce
 from typing import Final
 
 import msgspec
@@ -24,20 +24,23 @@ from streamdrift.entries import (
     from_part,
 )
 from streamdrift.errors import StateError
-from streamdrift.grids import Grid, blind_grid
+from streamdrift.gridbook import ModelKey
+from streamdrift.grids import NO_GRID, Grid, blind_grid
 from streamdrift.incidents import Alert
-from streamdrift.monitor import Monitor, MonitorConfig, difference_of_ticks
+from streamdrift.monitor import REBASELINED, VERSION_RETIRED, difference_of_ticks
+from streamdrift.provenance import Provenance
 from streamdrift.records import TopicPartition
 from streamdrift.status import ModelStatus
 from streamdrift.summaries import Summary, SummaryKey
-from streamdrift.ticks import NEVER, Completeness, last_closed
+from streamdrift.ticks import END_OF_TIME, MICROSECONDS, NEVER, Completeness, last_closed
+from streamdrift.watch import Known, Watch, WatchConfig
+from streamdrift.windows import Reference
 
 STATE_VERSION: Final = 1
-CHECKPOINTS: Final = 512
-"""Closed ticks, or runs of them, of which is kept from where their events were read."""
-
-ModelKey = tuple[str, str]
-"""model_id, model_version"""
+LEARNING_BYTES: Final = 64 << 20
+"""Bytes of events that are kept to learn from, a partition."""
+MAX_VERSIONS: Final = 16
+"""Versions of a configured model that are admitted beyond the bound: their names are the users' events' to choose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +48,18 @@ class FoldConfig:
     """How a partition is folded."""
 
     tick_us: int
-    monitor: Callable[[str], MonitorConfig]
-    """The configuration of a model's monitor, by model id."""
+    watch: Callable[[str], WatchConfig]
+    """How a model is watched, by model id."""
     configured: Collection[ModelKey]
-    """Model versions that are always admitted."""
+    """Model versions that have a configured baseline: always admitted, never retired."""
     topics: Collection[str]
     """The input topics that a tick waits for."""
     max_models: int = 1_000
     """Other model versions that are watched, a partition."""
+    listed: Collection[str] = ()
+    """Ids of models whose versions are admitted first, and up to ``MAX_VERSIONS`` of each beyond the bound."""
+    retire_after_us: int = 30 * 86_400 * MICROSECONDS
+    """Event time without events after which a model version is retired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,18 @@ class PublishedAlert:
 
     alert: Alert
     offsets: Mapping[str, Mapping[int, tuple[int, int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What the other stages must know of a model version: its grid, and the baseline that was learned on it.
+
+    Without a grid it is watched no more.
+    """
+
+    model: ModelKey
+    grid: Grid | None = None
+    baseline: Baseline | None = None
 
 
 @dataclass(slots=True)
@@ -99,22 +118,22 @@ class _Open:
     first_offset: int
     read_from: Mapping[TopicPartition, int]
     """Input offsets at or behind which its events lie; without a partition of which that is not known."""
-    summaries: dict[SummaryKey, Summary] = field(default_factory=dict)
+    parts: dict[ModelKey, dict[str, Summary]] = field(default_factory=dict)
+    """Summaries of each model version by the id of the grid on which they are counted."""
 
 
 class PartitionFold:
-    """Ticks, monitors and completeness of one partition.
+    """Ticks, watches and completeness of one partition. ``known`` finds baselines and grids by their ids."""
 
-    ``baselines`` finds a baseline by its id; it may raise ``StateError`` for one that is not known yet.
-    """
-
-    def __init__(self, config: FoldConfig, baselines: Callable[[str], Baseline]) -> None:
+    def __init__(self, config: FoldConfig, known: Known) -> None:
         self._config = config
-        self._baselines = baselines
+        self._known = known
         self._completeness = Completeness()
         self._closed: int | None = None
         self._open: dict[int, _Open] = {}
-        self._monitors: dict[ModelKey, Monitor] = {}
+        self._watches: dict[ModelKey, Watch] = {}
+        self._kept_bytes = 0
+        """Of events that are kept to learn from."""
         self._due: dict[ModelKey, int] = {}
         self._dirty: set[ModelKey] = set()
         self._dirty_status: set[ModelKey] = set()
@@ -122,9 +141,12 @@ class PartitionFold:
         self._replay_until = 0
         self.restored_at: int | None = None
         """Where to read on from the restored state; None without any."""
-        self._read_from: list[tuple[int, Mapping[TopicPartition, int]]] = []
-        """Of the ticks closed here, or of runs of them: the last one, and from where its events were read."""
-        self._restored_tick: int | None = None
+        self._provenance = Provenance()
+        self._chunks: dict[ModelKey, int] = {}
+        """Numbered records that lie in the state topic."""
+        self._retired: set[ModelKey] = set()
+        """Model versions whose snapshot is to be deleted."""
+        self._news: list[News] = []
         self.counts = FoldCounts()
 
     def apply(self, offset: int, entry: LogEntry) -> list[PublishedAlert]:
@@ -158,10 +180,20 @@ class PartitionFold:
         known = self._completeness.counts
         return self._completeness.watermark if all(topic in known for topic in self._config.topics) else NEVER
 
+    @property
+    def models(self) -> Collection[ModelKey]:
+        """The model versions that are watched."""
+        return self._watches.keys()
+
     def status(self) -> dict[ModelKey, ModelStatus]:
         """The models whose status changed since this was called last."""
         changed, self._dirty_status = self._dirty_status, set()
-        return {key: self._monitors[key].status() for key in changed if key in self._monitors}
+        return {key: self._watches[key].status() for key in changed if key in self._watches}
+
+    def news(self) -> list[News]:
+        """What the other stages must know since this was called last."""
+        news, self._news = self._news, []
+        return news
 
     # Summaries and controls
 
@@ -182,41 +214,58 @@ class PartitionFold:
             # What progress was told before the first summary of a tick lies before all its events.
             known = dict(self._completeness.offsets) if offset >= self._replay_until else {}
             opened = self._open[tick] = _Open(offset, known)
-        before, summary = opened.summaries.get(part.key), from_part(part, grid)
-        opened.summaries[part.key] = summary if before is None else before + summary
+        parts = opened.parts.setdefault(_model(part.key), {})
+        summary = from_part(part, grid)
+        parts[grid.id] = parts[grid.id] + summary if grid.id in parts else summary
 
     def _grid(self, part: SummaryPart) -> Grid | None:
-        """The model's grid, if the summary is counted on it, in ticks of this length."""
+        """The grid on which a summary is counted, if it can be of use: in ticks of this length, blind or the model's.
+
+        The grid of a model that has none here may be in the topic all the same, if the state was lost.
+        """
+        key = _model(part.key)
         if part.start_us != part.key.tick * self._config.tick_us:
             return None
-        grid = self._grid_of(_model(part.key))
-        return grid if grid.id == part.grid_id else None
-
-    def _grid_of(self, key: ModelKey) -> Grid:
-        monitor = self._monitors.get(key)
-        return monitor.grid if monitor else blind_grid(*key)
+        if part.grid_id == NO_GRID:
+            return blind_grid(*key)
+        watch = self._watches.get(key)
+        if watch and not watch.grid.blind:
+            return watch.grid if watch.grid.id == part.grid_id else None
+        found = self._known.grid(part.grid_id)
+        return found if found and (found.model_id, found.model_version) == key else None
 
     def _set_baseline(self, control: BaselineSet) -> list[PublishedAlert]:
         key = control.model_id, control.model_version
-        before = self._monitors.get(key)
-        if before and before.baseline and before.baseline.id == control.baseline_id:
+        before = self._watches.get(key)
+        baseline = before.monitor.baseline if before else None
+        if before and control.baseline_id in {before.configured, baseline and baseline.id}:
             return []
-        baseline = self._baselines(control.baseline_id)
-        if self._grid_of(key).id != baseline.grid.id:
-            self._drop_open(key)
-        self._monitors[key] = Monitor(self._config.monitor(control.model_id), *key, baseline)
-        self._due.pop(key, None)
-        self._dirty.add(key)
-        self._dirty_status.add(key)
-        if before is None:
-            return []
-        return [PublishedAlert(alert, self._offsets_since(alert.onset)) for alert in before.retire("rebaselined")]
+        watch = Watch(self._config.watch(key[0]), *key, self._known(control.baseline_id))
+        watch.configured = control.baseline_id
+        self._drop_open(key, watch.grid)
+        self._replace(key, watch)
+        return [] if before is None else self._published(before.retire(REBASELINED))
 
-    def _drop_open(self, key: ModelKey) -> None:
-        """Open summaries of a model are counted on a grid that is no longer its own."""
+    def _drop_open(self, key: ModelKey, grid: Grid) -> None:
+        """Open summaries of a model are counted on a grid that is no longer its own; rows can be counted on any."""
         for opened in self._open.values():
-            for summary_key in [k for k in opened.summaries if _model(k) == key]:
-                self.counts.other_grid += opened.summaries.pop(summary_key).events
+            parts = opened.parts.get(key, {})
+            for grid_id in parts.keys() - {NO_GRID, grid.id}:
+                self.counts.other_grid += parts.pop(grid_id).events
+
+    def _replace(self, key: ModelKey, watch: Watch | None) -> None:
+        """Watch a model version from now on, or no more."""
+        before = self._watches.pop(key, None)
+        self._kept_bytes -= before.size if before else 0
+        self._due.pop(key, None)
+        self._dirty_status.add(key)
+        if watch:
+            self._watches[key] = watch
+            self._dirty.add(key)
+        else:
+            self._dirty.discard(key)
+            self._retired.add(key)
+            self._news.append(News(key))
 
     # Ticks
 
@@ -233,64 +282,102 @@ class PartitionFold:
 
     def _close(self, tick: int) -> Iterator[PublishedAlert]:
         opened = self._open.pop(tick, None)
-        summaries: dict[ModelKey, Summary] = {}
+        parts: dict[ModelKey, dict[str, Summary]] = {}
         if opened:
-            self._keep(tick, opened.read_from)
-            summaries = {_model(key): summary for key, summary in opened.summaries.items()}
-            self._admit(summaries)
+            self._provenance.keep(tick, opened.read_from)
+            parts = opened.parts
+            self._admit(parts)
         due = {key for key, at in self._due.items() if at <= tick}
-        for key in sorted(due | summaries.keys()):
-            monitor = self._monitors[key]
-            alerts = monitor.close(tick, summaries.get(key))
-            self._dirty.add(key)
-            self._dirty_status.add(key)
-            next_due = monitor.due()
-            if next_due is None:
-                self._due.pop(key, None)
+        for key in sorted(due | parts.keys()):
+            watch = self._watches[key]
+            if key not in parts and self._is_over(key, watch, tick):
+                yield from self._published(watch.retire(VERSION_RETIRED))
+                self._replace(key, None)
+                continue
+            due_at = watch.due()
+            if key in parts or (due_at is not None and tick >= due_at):
+                yield from self._published(self._close_watch(key, watch, tick, parts.get(key, {})))
+                self._dirty.add(key)
+                self._dirty_status.add(key)
+            self._schedule(key, watch, tick + 1)
+
+    def _schedule(self, key: ModelKey, watch: Watch, earliest: int) -> None:
+        """Note when something happens to a model version even without events."""
+        self._due.pop(key, None)
+        dues = [due for due in (watch.due(), self._retires_at(key, watch)) if due is not None]
+        if dues:
+            self._due[key] = max(min(dues), earliest)
+
+    def _close_watch(self, key: ModelKey, watch: Watch, tick: int, parts: dict[str, Summary]) -> list[Alert]:
+        """Fold the tick of one model version, and keep what the others must know of it."""
+        grid, baseline, lost, size = watch.grid, watch.monitor.baseline, watch.lost, watch.size
+        alerts: list[Alert] = []
+        unknown = {grid_id: part.events for grid_id, part in parts.items() if grid_id not in {NO_GRID, grid.id}}
+        if grid.blind and unknown:
+            found = self._known.grid(min(unknown, key=lambda grid_id: (-unknown[grid_id], grid_id)))
+            alerts += watch.adopt(found) if found else []
+        room = LEARNING_BYTES - self._kept_bytes
+        alerts += watch.close(tick, parts, room, lambda: self._predecessor(key))
+        self._kept_bytes += watch.size - size
+        self.counts.other_grid += watch.lost - lost
+        if watch.grid is not grid or watch.monitor.baseline is not baseline:
+            self._news.append(News(key, watch.grid, watch.monitor.baseline))
+        return alerts
+
+    def _predecessor(self, key: ModelKey) -> Reference | None:
+        """The version of the same model that is watched since most lately."""
+        monitors = [watch.monitor for other, watch in self._watches.items() if other[0] == key[0] and other != key]
+        watching = [monitor for monitor in monitors if monitor.reference and monitor.first_tick is not None]
+        latest = max(watching, key=lambda m: (m.first_tick, m.grid.model_version), default=None)
+        return latest.reference if latest else None
+
+    def _admit(self, parts: dict[ModelKey, dict[str, Summary]]) -> None:
+        """Give new model versions a watch, in an order that no arrival decides, up to the bound."""
+        versions = Counter(model_id for model_id, _ in self._watches)
+        counted = sum(self._is_counted(key) for key in self._watches)
+        new = [key for key in parts if key not in self._watches]
+        for key in sorted(new, key=lambda k: (k[0] not in self._config.listed, *admission_rank(*k))):
+            exempt = not self._is_counted(key) and versions[key[0]] < MAX_VERSIONS
+            if key in self._config.configured or exempt or counted < self._config.max_models:
+                counted += self._is_counted(key)
+                versions[key[0]] += 1
+                self._watches[key] = Watch(self._config.watch(key[0]), *key)
             else:
-                self._due[key] = max(next_due, tick + 1)
-            for alert in alerts:
-                yield PublishedAlert(alert, self._offsets_since(alert.onset))
+                self.counts.over_bound += sum(part.events for part in parts.pop(key).values())
 
-    def _admit(self, summaries: dict[ModelKey, Summary]) -> None:
-        """Give new model versions a monitor, in an order that no arrival decides, up to the bound."""
-        new = [key for key in summaries if key not in self._monitors]
-        room = self._config.max_models - sum(key not in self._config.configured for key in self._monitors)
-        for key in sorted(new, key=lambda k: admission_rank(*k)):
-            if key in self._config.configured or room > 0:
-                room -= key not in self._config.configured
-                self._monitors[key] = Monitor(self._config.monitor(key[0]), *key, None)
-            else:
-                self.counts.over_bound += summaries.pop(key).events
+    def _is_counted(self, key: ModelKey) -> bool:
+        """Whether a model version takes one of the places that are bounded."""
+        return key not in self._config.configured and key[0] not in self._config.listed
 
-    # Provenance
+    def _is_over(self, key: ModelKey, watch: Watch, tick: int) -> bool:
+        at = self._retires_at(key, watch)
+        return at is not None and tick >= at
 
-    def _keep(self, tick: int, read_from: Mapping[TopicPartition, int]) -> None:
-        """Remember from where a tick was read; of long ago for two ticks together, so that there is a bound."""
-        kept = self._read_from
-        kept.append((tick, read_from))
-        if len(kept) > CHECKPOINTS:
-            half = CHECKPOINTS // 2
-            older = zip(kept[0:half:2], kept[1:half:2], strict=True)
-            self._read_from = [*((last, _lower(a, b)) for (_, a), (last, b) in older), *kept[half:]]
+    def _retires_at(self, key: ModelKey, watch: Watch) -> int | None:
+        """The tick at whose close a model version without events until then is retired; at no end of all streams."""
+        last = watch.monitor.last_event_us
+        if last is None or key in self._config.configured or self.watermark == END_OF_TIME:
+            return None
+        return -(-(last + self._config.retire_after_us) // self._config.tick_us) - 1
 
-    def _offsets_since(self, tick: int) -> dict[str, dict[int, tuple[int, int]]]:
-        """Between which input offsets the events since ``tick`` lie; from 0 where that is not known any more."""
+    def _published(self, alerts: Iterable[Alert]) -> list[PublishedAlert]:
         end = self._completeness.offsets
-        start: Mapping[TopicPartition, int] = {}
-        if self._restored_tick is None or tick > self._restored_tick:
-            start = reduce(_lower, (read_from for last, read_from in self._read_from if last >= tick), end)
-        offsets: dict[str, dict[int, tuple[int, int]]] = {}
-        for tp in sorted(end):
-            offsets.setdefault(tp.topic, {})[tp.partition] = (start.get(tp, 0), end[tp])
-        return offsets
+        return [PublishedAlert(alert, self._provenance.since(alert.onset, end)) for alert in alerts]
 
     # Snapshots
 
-    def snapshot(self, partition: int) -> dict[bytes, bytes]:
-        """State records of everything that changed since the last call; the partition's own comes last."""
-        records = {model_key(key): self._monitors[key].snapshot() for key in sorted(self._dirty)}
+    def snapshot(self, partition: int) -> dict[bytes, bytes | None]:
+        """State records of everything that changed since the last call, None for those to be deleted.
+
+        Numbered records come before the one that counts on them, and the partition's own comes last.
+        """
+        records: dict[bytes, bytes | None] = {model_key(key): None for key in sorted(self._retired)}
+        for key in sorted({*self._dirty, *self._chunks}):
+            records |= self._chunk_records(key)
+            if key in self._dirty:
+                records[model_key(key)] = self._watches[key].snapshot()
         self._dirty.clear()
+        self._retired.clear()
         state = _PartitionState(
             STATE_VERSION,
             self._config.tick_us,
@@ -306,17 +393,36 @@ class PartitionFold:
         records[partition_key(partition)] = msgspec.msgpack.encode(state)
         return records
 
+    def _chunk_records(self, key: ModelKey) -> dict[bytes, bytes | None]:
+        """The numbered records of a model version that are new, or needed no more."""
+        watch = self._watches.get(key)
+        records: dict[bytes, bytes | None] = {}
+        for number, value in watch.new_chunks() if watch else ():
+            records[chunk_key(key, number)] = value
+        needed = watch.chunks if watch else 0
+        records |= {chunk_key(key, number): None for number in range(needed, self._chunks.pop(key, 0))}
+        if needed:
+            self._chunks[key] = needed
+        return records
+
     def restore(self, partition: int, records: Mapping[bytes, bytes]) -> None:
         """Go on from state records. Raises ``StateError`` if that cannot be."""
+        snapshots: dict[ModelKey, bytes] = {}
+        chunks: dict[ModelKey, dict[int, bytes]] = {}
         for name, value in records.items():
             match _decode_key(name):
                 case ["partition", number]:
                     if number == str(partition):
                         self._restore_partition(value)
                 case ["model", model_id, version]:
-                    self._restore_model((model_id, version), value)
+                    snapshots[model_id, version] = value
+                case ["learning", model_id, version, number]:
+                    chunks.setdefault((model_id, version), {})[int(number)] = value
                 case _:
                     raise StateError(f"a key of the state topic is of no kind that this program knows: {name!r}")
+        self._chunks = {key: max(numbered) + 1 for key, numbered in chunks.items()}
+        for key, snapshot in snapshots.items():
+            self._restore_watch(key, snapshot, chunks.get(key, {}))
 
     def _restore_partition(self, value: bytes) -> None:
         try:
@@ -332,28 +438,20 @@ class PartitionFold:
             )
         self._position = self._replay_until = saved.position
         self.restored_at = saved.resume_at
-        self._closed = self._restored_tick = saved.closed
+        self._closed = saved.closed
+        self._provenance.forget(saved.closed)
         # Topics that are configured no more must not be waited for.
         self._completeness.learn(
             {topic: n for topic, n in saved.counts.items() if topic in self._config.topics},
             ((TopicPartition(p.topic, p.partition), p.next_offset, p.watermark) for p in saved.progress),
         )
 
-    def _restore_model(self, key: ModelKey, value: bytes) -> None:
-        baseline_id = Monitor.baseline_of(value)
-        baseline = self._baselines(baseline_id) if baseline_id else None
-        monitor = Monitor(self._config.monitor(key[0]), *key, baseline)
-        monitor.restore(value)
-        self._monitors[key] = monitor
+    def _restore_watch(self, key: ModelKey, snapshot: bytes, chunks: Mapping[int, bytes]) -> None:
+        watch = Watch.restored(self._config.watch(key[0]), key, snapshot, chunks, self._known)
+        self._watches[key] = watch
+        self._kept_bytes += watch.size
         self._dirty_status.add(key)
-        due = monitor.due()
-        if due is not None:
-            self._due[key] = due
-
-
-def _lower(a: Mapping[TopicPartition, int], b: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-    """The lower offset of each partition that both sides know."""
-    return {tp: min(offset, b[tp]) for tp, offset in a.items() if tp in b}
+        self._schedule(key, watch, 0 if self._closed is None else self._closed + 1)
 
 
 def _model(key: SummaryKey) -> ModelKey:
@@ -363,6 +461,11 @@ def _model(key: SummaryKey) -> ModelKey:
 def model_key(key: ModelKey) -> bytes:
     """Key of a model's snapshot in the state topic."""
     return msgspec.json.encode(("model", *key))
+
+
+def chunk_key(key: ModelKey, number: int) -> bytes:
+    """Key of a part of what a model version has to learn from."""
+    return msgspec.json.encode(("learning", *key, str(number)))
 
 
 def partition_key(partition: int) -> bytes:

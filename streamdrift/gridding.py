@@ -47,11 +47,13 @@ class Reason(StrEnum):
     ALL_MISSING = "all missing"
     COUNTER = "counter"
     EXCLUDED = "excluded"
+    FEW_VALUES = "too few values"
     FREE_TEXT = "free text"
     IDENTIFIER = "identifier"
     MANY_CATEGORIES = "too many categories"
     TARGET = "target"
     TIMESTAMP = "timestamp"
+    TOO_MANY = "too many columns"
     UNSUPPORTED = "unsupported"
 
 

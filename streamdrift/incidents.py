@@ -129,6 +129,8 @@ class Subject:
     model_version: str
     segment: Mapping[str, str]
     baseline_id: str | None
+    state: str = "watching"
+    """``learning`` or ``calibrating`` while there is no baseline yet: then only River's alarms open incidents."""
 
 
 class Incidents:
@@ -306,6 +308,7 @@ class Incidents:
             "corroborating": self._support(onset - max(0, incident.started - onset), ordered),
             "event_time": rfc3339(self._ticks.end_us(tick)),
             "baseline_id": self._subject.baseline_id,
+            "model_state": self._subject.state,
         }
         if ended:
             data["resolution"] = resolution

@@ -158,7 +158,7 @@ class Defaults(Section):
     """Expected false incidents of a model while nothing has changed."""
     minimum_effect: Annotated[NotNegative, LATER] = 0.02
     """PSI below which drift never alarms."""
-    warm_up: Annotated[WarmUp, LATER] = WarmUp()
+    warm_up: WarmUp = WarmUp()
     """How much traffic a learned baseline counts."""
     window: PositiveDuration = Duration.parse("1h")
     """Length of the window of published effects; it is extended to 1,000 events."""
@@ -181,7 +181,7 @@ class Model(Section):
     """As in ``defaults``."""
     minimum_effect: Annotated[NotNegative | None, LATER] = None
     """As in ``defaults``."""
-    warm_up: Annotated[WarmUp | None, LATER] = None
+    warm_up: WarmUp | None = None
     """As in ``defaults``."""
     segments: Annotated[tuple[Segment, ...], LATER] = ()
     """Slices that are watched on their own."""

@@ -30,6 +30,8 @@ from streamdrift.windows import PUBLISHED_BINS, WINDOW_BINS, Reference, Window
 
 SNAPSHOT_VERSION: Final = 1
 MAX_RESOLVED_SHOWN: Final = 10
+REBASELINED: Final = "rebaselined"
+VERSION_RETIRED: Final = "version_retired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +63,31 @@ class _Snapshot(msgspec.Struct, frozen=True):
 
 
 class Monitor:
-    """One model version. Without a baseline only River watches it, and its state says so."""
+    """One model version. Without a baseline only River watches it, and its state says so.
 
-    def __init__(self, config: MonitorConfig, model_id: str, model_version: str, baseline: Baseline | None) -> None:
+    ``grid`` is the one on which a baseline is being learned; without it and a baseline, a blind one.
+    """
+
+    def __init__(
+        self,
+        config: MonitorConfig,
+        model_id: str,
+        model_version: str,
+        baseline: Baseline | None,
+        *,
+        grid: Grid | None = None,
+    ) -> None:
         self._config = config
         self._ticks = Ticks(config.tick_us)
         self.baseline = baseline
-        self.grid: Grid = baseline.grid if baseline else blind_grid(model_id, model_version)
-        self._reference = Reference(baseline) if baseline else None
-        reference = self._reference
+        self.grid: Grid = baseline.grid if baseline else grid or blind_grid(model_id, model_version)
+        reference = self.reference = Reference(baseline) if baseline else None
         self._detectors: dict[str, Detector] = (
             {name: build(reference, self._ticks) for name, build in table().items()} if reference else {}
         )
         self._published = PublishedWindow(reference, self._ticks, config.window_us) if reference else None
         self._streams = watches(config.river, self.grid, config.window_us, self._ticks)
-        subject = Subject(model_id, model_version, {}, baseline.id if baseline else None)
+        subject = Subject(model_id, model_version, {}, baseline.id if baseline else None, self.state)
         self._incidents = Incidents(subject, self.grid, reference, self._ticks)
         self.fence: int | None = None
         """The last tick that was closed here."""
@@ -88,13 +100,20 @@ class Monitor:
         self._alerts: dict[tuple[str, str], int] = {}
         self._state_bytes = 0
 
+    @property
+    def state(self) -> ModelState:
+        """Whether it watches, or what is missing for it."""
+        if self.baseline:
+            return ModelState.WATCHING
+        return ModelState.LEARNING if self.grid.blind else ModelState.CALIBRATING
+
     def close(self, tick: int, summary: Summary | None) -> list[Alert]:
         """Fold a closed tick, None for one without events. A tick that was folded before changes nothing."""
         if self.fence is not None and tick <= self.fence:
             return []
         self.fence = tick
         self._first_tick = tick if self._first_tick is None else self._first_tick
-        window = self._reference.reduce(summary) if summary and self._reference else None
+        window = self.reference.reduce(summary) if summary and self.reference else None
         if summary:
             self._events += summary.events
             self._last_event_tick = tick
@@ -117,6 +136,31 @@ class Monitor:
     def retire(self, resolution: str) -> list[Alert]:
         """End all incidents, since nobody will watch them any more; the monitor is not used after this."""
         return [] if self.fence is None else self._incidents.end(self.fence, resolution)
+
+    def succeed(self, before: Monitor) -> list[Alert]:
+        """Go on where the same model's monitor stood that had no baseline: River's detectors, and what was counted.
+
+        Returns the ends of its incidents, which name columns of its grid.
+        """
+        alerts = before.retire(REBASELINED)
+        before._remember(alerts)
+        self.fence, self._events, self._first_tick = before.fence, before._events, before._first_tick
+        self._last_event_tick, self._alerts, self._resolved = before._last_event_tick, before._alerts, before._resolved
+        states = {stream.key: stream.state() for stream in before._streams}
+        for stream in self._streams:
+            if stream.key in states:
+                stream.restore(states[stream.key])
+        return alerts
+
+    @property
+    def last_event_us(self) -> int | None:
+        """The end of the last tick with events."""
+        return None if self._last_event_tick is None else self._ticks.end_us(self._last_event_tick)
+
+    @property
+    def first_tick(self) -> int | None:
+        """The first tick that was closed here."""
+        return self._first_tick
 
     def _detect(self, tick: int, window: Window | None) -> Iterator[Finding]:
         for detector in self._detectors.values():
@@ -208,11 +252,11 @@ class Monitor:
         return ModelStatus(
             grid.model_id,
             grid.model_version,
-            ModelState.WATCHING if self.baseline else ModelState.NO_BASELINE,
+            self.state,
             self.baseline.id if self.baseline else None,
             self._events,
             ticks,
-            None if self._last_event_tick is None else self._ticks.end_us(self._last_event_tick),
+            self.last_event_us,
             self._published.events if self._published else 0,
             tuple(self._feature_status()),
             {field.name: field.reason for field in grid.unmonitored},
@@ -224,6 +268,9 @@ class Monitor:
 
     def _feature_status(self) -> Iterator[FeatureStatus]:
         if self._published is None:
+            if not self.grid.blind:
+                for column in self.grid.columns:
+                    yield FeatureStatus(column.name, str(column.kind), str(column.role), FeatureState.LEARNING)
             return
         by_severity = sorted(self._incidents.open, key=lambda incident: incident.severity)
         severity = {c.column: incident.severity for incident in by_severity for c in incident.contributions.values()}

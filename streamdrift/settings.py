@@ -25,7 +25,7 @@ from streamdrift.codecs.source import EventTime, TimestampUnit
 from streamdrift.errors import ConfigurationError
 from streamdrift.events import SourceKind
 from streamdrift.layers import Layers
-from streamdrift.model_settings import Defaults, Model, River
+from streamdrift.model_settings import Defaults, Model, River, WarmUp
 from streamdrift.problems import Path as KeyPath
 from streamdrift.problems import Problem, dotted, explain, given, origin
 from streamdrift.quantities import Duration, Rate
@@ -237,6 +237,8 @@ class Bounds(Section):
     """Prometheus series of this process."""
     message_bytes: Annotated[int, Field(ge=1_024), NUMBER] = 1 << 20
     """Size of a message; a larger one is a dead letter before it is parsed."""
+    retire_after: PositiveDuration = Duration.parse("30d")
+    """Time without events after which a model version without a configured baseline is forgotten."""
 
 
 class Settings(BaseSettings):
@@ -384,6 +386,10 @@ class Settings(BaseSettings):
     def window(self, model_id: str) -> Duration:
         """Length of the model's window of published effects."""
         return self.model(model_id).window or self.defaults.window
+
+    def warm_up(self, model_id: str) -> WarmUp:
+        """How much traffic the model's learned baselines count."""
+        return self.model(model_id).warm_up or self.defaults.warm_up
 
     def score_river(self, model_id: str) -> tuple[River, ...]:
         """The River detectors on the model's score."""

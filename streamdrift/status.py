@@ -25,10 +25,15 @@ class FeatureState(StrEnum):
 
 
 class ModelState(StrEnum):
-    """Whether a model version is watched."""
+    """Whether a model version is watched, from first to last."""
 
+    LEARNING = "learning"
+    """Its events are kept until a grid can be cut from them."""
+    WAITING = "waiting"
+    """The same, but there is no room for its events: too many models are learning."""
+    CALIBRATING = "calibrating"
+    """Its events are counted on a grid until they make a baseline."""
     WATCHING = "watching"
-    NO_BASELINE = "no_baseline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,36 @@ class IncidentStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class LearningStatus:
+    """How far a baseline is learned."""
+
+    events: int
+    needed: int
+    """Events that the present state takes: for the grid while learning, for the baseline while calibrating."""
+    until_us: int | None
+    """When it ends with fewer events; None before the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureChange:
+    """How a column of a learned model version differs from the version before."""
+
+    name: str
+    effects: Mapping[str, float]
+    """By metric, as in ``FeatureStatus``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The first events of a model version, compared with the baseline of another. Informs, never alarms."""
+
+    model_version: str
+    events: int
+    features: tuple[FeatureChange, ...]
+    """Columns of the other version, the most changed first."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelStatus:
     """One model version, as of the last tick that concerned it."""
 
@@ -99,6 +134,9 @@ class ModelStatus:
     """Alerts published since start, by (kind, severity)."""
     state_bytes: int = 0
     """Size of the model's last snapshot."""
+    learning: LearningStatus | None = None
+    """None once there is a baseline."""
+    compared_with: Comparison | None = None
 
 
 @dataclass(frozen=True, slots=True)

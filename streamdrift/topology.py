@@ -13,7 +13,6 @@ configuration does to their events::
 from __future__ import annotations
 
 import json
-import zlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,14 +22,11 @@ from typing import Any, Final
 from streamdrift.baselines import Baseline
 from streamdrift.codecs import Source
 from streamdrift.entries import BaselineSet, encode, partition_of
-from streamdrift.errors import StateError
-from streamdrift.fold import ModelKey
+from streamdrift.gridbook import Entries, GridBook, ModelKey, baseline_record, grid_records
 from streamdrift.records import Commit, Headers, OutputRecord, Position, Record, RecordBatch, TopicPartition
 from streamdrift.stages.detect import Detect, DetectConfig
 from streamdrift.stages.stage import Stage
 from streamdrift.stages.summarise import CONTROL_HEADER, END_OF_STREAM, Summarise, SummariseConfig
-
-BaselineLookup = Callable[[str], Baseline]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +41,17 @@ class Topology:
     detect: DetectConfig
     grids_topic: str = "streamdrift-grids"
 
-    def new_summarise(self) -> Summarise:
-        grids = {key: baseline.grid for key, baseline in self.baselines.items()}
-        return Summarise(self.summarise, self.sources, grids, self.raw)
+    def new_summarise(self, book: GridBook) -> Summarise:
+        return Summarise(self.summarise, self.sources, book, self.raw)
 
-    def new_detect(self, baselines: BaselineLookup) -> Detect:
-        return Detect(self.detect, baselines)
+    def new_detect(self, book: GridBook) -> Detect:
+        return Detect(self.detect, book)
 
     def grid_records(self) -> Iterator[OutputRecord]:
         """The configured baselines for the compacted topic, by content: writing them again changes nothing."""
         for baseline in self.baselines.values():
-            yield OutputRecord(self.grids_topic, baseline.id.encode(), zlib.compress(baseline.to_json()))
+            yield baseline_record(self.grids_topic, baseline)
+            yield from grid_records(self.grids_topic, baseline.grid)
 
     def control_records(self) -> Iterator[OutputRecord]:
         """What tells detect which baseline is in effect; to be written once the grids are, before any summary."""
@@ -63,26 +59,6 @@ class Topology:
         for (model_id, version), baseline in self.baselines.items():
             value = encode(BaselineSet(model_id, version, baseline.id))
             yield OutputRecord(topic, model_id.encode(), value, (), partition_of(model_id, partitions))
-
-
-class GridBook:
-    """Baselines by id, from the records of the grids topic; read when they are asked for."""
-
-    def __init__(self, records: Mapping[bytes, bytes]) -> None:
-        self._records = dict(records)
-        self._baselines: dict[str, Baseline] = {}
-
-    def __call__(self, baseline_id: str) -> Baseline:
-        """Raises ``StateError`` for a baseline that was published after the book was read: a restart reads it again."""
-        if baseline_id not in self._baselines:
-            value = self._records.get(baseline_id.encode())
-            if value is None:
-                raise StateError(f"baseline {baseline_id} is not in the grids topic, or not yet")
-            try:
-                self._baselines[baseline_id] = Baseline.from_json(zlib.decompress(value))
-            except (zlib.error, ValueError) as error:
-                raise StateError(f"baseline {baseline_id} in the grids topic cannot be read: {error}") from None
-        return self._baselines[baseline_id]
 
 
 _EPOCH_OF_DRIVER: Final = 4_000_000_000.0
@@ -140,6 +116,7 @@ class TopologyDriver:
                 self._logs[TopicPartition(topic, number)] = _Partition()
         self._committed: dict[tuple[str, TopicPartition], Position] = {}
         self._compacted: dict[TopicPartition, dict[bytes, bytes]] = {}
+        self._grids: list[tuple[bytes, bytes | None]] = []
         self._outputs: dict[str, list[OutputRecord]] = {}
         self._write(Commit(list(topology.grid_records())), "")
         self._write(Commit(list(topology.control_records())), "")
@@ -202,9 +179,8 @@ class TopologyDriver:
     # What a broker and a loop do
 
     def _start(self) -> None:
-        grids = self._compacted.get(TopicPartition(self._topology.grids_topic, 0), {})
-        self.summarise = self._topology.new_summarise()
-        self.detect = self._topology.new_detect(GridBook(grids))
+        self.summarise = self._topology.new_summarise(GridBook(self._follow_grids()))
+        self.detect = self._topology.new_detect(GridBook(self._follow_grids()))
         self._positions: dict[tuple[str, TopicPartition], int] = {}
         for stage in (self.summarise, self.detect):
             stage.topology({topic: self._counts[topic] for topic in stage.inputs})
@@ -212,6 +188,17 @@ class TopologyDriver:
                 start = self._committed.get((stage.name, tp), Position(0))
                 state = self._compacted.get(TopicPartition(stage.state_topic or "", tp.partition), {})
                 self._positions[stage.name, tp] = stage.assigned(tp, start, state)
+
+    def _follow_grids(self) -> Callable[[], Entries]:
+        """A reader of the grids topic, from its start."""
+        position = 0
+
+        def read() -> Entries:
+            nonlocal position
+            new, position = self._grids[position:], len(self._grids)
+            return new
+
+        return read
 
     def _inputs(self, stage: Stage) -> Iterable[TopicPartition]:
         return [tp for tp in self._logs if tp.topic in stage.inputs]
@@ -249,6 +236,14 @@ class TopologyDriver:
             self._logs[tp].append(int(self.now * 1_000), record.key, record.value, record.headers)
         elif record.topic in {self._topology.grids_topic, self._topology.detect.state_topic}:
             assert record.key is not None  # noqa: S101 — compacted topics are written with keys
-            self._compacted.setdefault(tp, {})[record.key] = record.value or b""
+            self._compact(tp, record.key, record.value)
         else:
             self._outputs.setdefault(record.topic, []).append(record)
+
+    def _compact(self, tp: TopicPartition, key: bytes, value: bytes | None) -> None:
+        if tp.topic == self._topology.grids_topic:
+            self._grids.append((key, value))
+        elif value is None:
+            self._compacted[tp].pop(key, None)
+        else:
+            self._compacted.setdefault(tp, {})[key] = value

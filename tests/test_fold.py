@@ -29,13 +29,19 @@ from streamdrift.entries import (
     to_parts,
 )
 from streamdrift.errors import StateError
-from streamdrift.fold import CHECKPOINTS, FoldConfig, PartitionFold, PublishedAlert, model_key, partition_key
+from streamdrift.fold import FoldConfig, PartitionFold, PublishedAlert, model_key, partition_key
+from streamdrift.gridbook import GridBook
 from streamdrift.grids import SCORE, blind_grid
+from streamdrift.learning import LearningConfig
 from streamdrift.monitor import MonitorConfig
+from streamdrift.provenance import CHECKPOINTS, Provenance
+from streamdrift.records import TopicPartition
 from streamdrift.status import ModelState, ModelStatus
 from streamdrift.streams import RiverStream
 from streamdrift.summaries import SummaryKey
 from streamdrift.ticks import END_OF_TIME, NEVER
+from streamdrift.watch import WatchConfig
+from tests.support.books import book
 from tests.support.windows import MODEL, rows, small_baseline, some, summary
 
 MINUTE: Final = 60_000_000
@@ -59,22 +65,20 @@ def recounted_baseline() -> Baseline:
     return Baseline(baseline.grid, baseline.summary + baseline.summary)
 
 
-def baselines(baseline_id: str) -> Baseline:
-    for baseline in (small_baseline(), another_baseline(), recounted_baseline()):
-        if baseline.id == baseline_id:
-            return baseline
-    raise StateError(f"baseline {baseline_id} is not known")
+@functools.cache
+def known() -> GridBook:
+    return book([small_baseline(), another_baseline(), recounted_baseline()])
 
 
 def fold(*, max_models: int = 1_000, topics: Sequence[str] = (TOPIC,), tick_us: int = TICK) -> PartitionFold:
     config = FoldConfig(
         tick_us,
-        lambda _: MonitorConfig(tick_us, 60 * MINUTE, RIVER),
+        lambda _: WatchConfig(MonitorConfig(tick_us, 60 * MINUTE, RIVER), LearningConfig()),
         configured={MODEL},
         topics=set(topics),
         max_models=max_models,
     )
-    return PartitionFold(config, baselines)
+    return PartitionFold(config, known())
 
 
 # ---- logs ------------------------------------------------------------------------------------------------------------
@@ -138,7 +142,14 @@ class StateTopic:
     records: dict[bytes, bytes] = field(default_factory=dict)
 
     def write(self, subject: PartitionFold) -> None:
-        self.records |= subject.snapshot(0)
+        self.keep(subject.snapshot(0))
+
+    def keep(self, records: Mapping[bytes, bytes | None]) -> None:
+        for key, value in records.items():
+            if value is None:
+                self.records.pop(key, None)
+            else:
+                self.records[key] = value
 
 
 Commit = tuple[int, list[tuple[int, str, bool]]]
@@ -213,7 +224,7 @@ def test_after_a_crash_the_same_alerts_are_given_again(
     start = subject.resume_at
     found += said(apply(subject, log[committed:crashed], committed))
     if half:
-        state.records |= {key: value for key, value in subject.snapshot(0).items() if key != partition_key(0)}
+        state.keep({key: value for key, value in subject.snapshot(0).items() if key != partition_key(0)})
     subject = fold()
     subject.restore(0, state.records)
     again = said(apply(subject, log[start:], start))
@@ -452,14 +463,14 @@ def test_a_model_without_a_baseline_gets_one() -> None:
     blind = msgspec.structs.replace(part(T, "quiet", OTHER), key=SummaryKey(*MODEL, "", T))
     subject = fold()
     apply(subject, [blind, progress(T)])
-    assert subject.status()[MODEL].state is ModelState.NO_BASELINE
+    assert subject.status()[MODEL].state is ModelState.LEARNING
     apply(subject, [SET, part(T + 1), progress(T + 1)], 2)
     status = subject.status()[MODEL]
     assert (status.state, status.events) == (ModelState.WATCHING, 400)
 
 
 def test_a_baseline_that_is_not_known_stops_the_fold() -> None:
-    with pytest.raises(StateError, match="not known"):
+    with pytest.raises(StateError, match="not in the grids topic"):
         apply(fold(), [BaselineSet(*MODEL, "0123")])
 
 
@@ -568,15 +579,12 @@ def test_offsets_are_those_of_the_first_tick_of_the_window_however_often_progres
 
 
 def test_offsets_of_long_ago_are_coarser_but_never_too_late() -> None:
-    ticks = 8 * CHECKPOINTS
-    log: list[LogEntry] = [SET]
+    ticks, tp = 8 * CHECKPOINTS, TopicPartition(TOPIC, 0)
+    subject = Provenance()
     for i in range(ticks):
-        # Three events a tick: it takes 67 ticks until a window may end, and the onset lies far behind by then.
-        log += [part(T + i, "few"), progress(T + i, offset=10 * (i + 1))]
-    subject = fold()
-    apply(subject, log)
+        subject.keep(T + i, {tp: 10 * i})
     for back in (1, 100, CHECKPOINTS, 4 * CHECKPOINTS, ticks - 1):
-        [(first, _)] = subject._offsets_since(T + ticks - back)[TOPIC].values()
+        [(first, _)] = subject.since(T + ticks - back, {tp: 10 * ticks})[TOPIC].values()
         true = 10 * (ticks - back)
         assert true - 20 * back <= first <= true
     assert len(subject._read_from) <= CHECKPOINTS

@@ -322,7 +322,7 @@ def test_river_alone_watches_a_model_without_a_baseline() -> None:
     subject = monitor(MINUTE, ADWIN, baseline=False)
     assert scores(subject, [0.2] * 20 + [0.7] * 5) == [], "what is not calibrated wakes nobody"
     status = subject.status()
-    assert status.state is ModelState.NO_BASELINE
+    assert status.state is ModelState.LEARNING
     assert status.features == ()
     [river] = status.river
     assert (river.stream, river.detector) == (SCORE, "river.drift.ADWIN")

@@ -115,7 +115,6 @@ def test_what_has_no_effect_yet_is_said_of_the_keys_that_were_set_and_of_no_othe
     assert load(directory, CONTRACT).warnings() == [
         "defaults.false_alarms: has no effect in this version",
         "defaults.minimum_effect: has no effect in this version",
-        "defaults.warm_up: has no effect in this version",
         "fleet.false_alarms: has no effect in this version",
         "models.fraud.features.amount.weight: has no effect in this version",
         "models.fraud.performance: has no effect in this version",

@@ -155,7 +155,7 @@ def test_every_declared_metric_is_rendered_with_its_labels_and_nothing_else_is()
         (telemetry.CONSUMER_LAG, {"topic": "summaries", "partition": "3"}, 7),
         (telemetry.REPLAYED_RECORDS, {}, 9),
         (telemetry.MODEL_STATE, {**FRAUD, "state": "watching"}, 1),
-        (telemetry.MODEL_STATE, {**FRAUD, "state": "no_baseline"}, 0),
+        (telemetry.MODEL_STATE, {**FRAUD, "state": "learning"}, 0),
         (telemetry.TICKS_CLOSED, FRAUD, 40),
         (telemetry.EVENTS, FRAUD, 1000),
         (telemetry.STATE_BYTES, FRAUD, 512),
@@ -185,8 +185,8 @@ def test_states_of_features_have_the_numbers_of_the_contract() -> None:
 
 
 def test_a_model_without_a_baseline_is_visible() -> None:
-    shown = Exposition(Snapshot(models=[replace(model(), state=ModelState.NO_BASELINE, baseline_id=None)]))
-    assert shown.value(telemetry.MODEL_STATE, {**FRAUD, "state": "no_baseline"}) == 1
+    shown = Exposition(Snapshot(models=[replace(model(), state=ModelState.LEARNING, baseline_id=None)]))
+    assert shown.value(telemetry.MODEL_STATE, {**FRAUD, "state": "learning"}) == 1
     assert shown.value(telemetry.MODEL_STATE, {**FRAUD, "state": "watching"}) == 0
 
 

@@ -16,9 +16,11 @@ from streamdrift.grids import Role
 from streamdrift.http.api import lag_of, rfc3339
 from streamdrift.http.elements import Html, el, name
 from streamdrift.status import (
+    Comparison,
     FeatureState,
     FeatureStatus,
     IncidentStatus,
+    LearningStatus,
     LoopStatus,
     ModelState,
     ModelStatus,
@@ -103,8 +105,8 @@ def _header(models: Sequence[ModelStatus], open_now: Sequence[IncidentStatus], n
     chips = [_chip(f"{severities[s]} {s}", s) for s in _SEVERITIES if severities[s]]
     if models and not open_now:
         chips = [_chip("no open incident", "ok")]
-    if unwatched := sum(model.state is ModelState.NO_BASELINE for model in models):
-        chips.append(_chip(f"{unwatched} without a baseline", "no_baseline"))
+    states = Counter(model.state for model in models)
+    chips += [_chip(f"{states[s]} {s}", s) for s in ModelState if states[s] and s is not ModelState.WATCHING]
     return el(
         "header",
         el("h1", "streamdrift"),
@@ -147,7 +149,8 @@ def _model(model: ModelStatus, now_us: float) -> Html:
                 "baseline": model.baseline_id,
             }
         ),
-        None if watched else _no_baseline(),
+        _learning(model.state, model.learning) if model.learning else None,
+        _comparison(model.compared_with) if model.compared_with else None,
         [_incident(incident) for incident in incidents],
         _features(model),
         _river(model.river),
@@ -156,15 +159,38 @@ def _model(model: ModelStatus, now_us: float) -> Html:
     )
 
 
-def _no_baseline() -> Html:
+_LEARNING: Final = {
+    ModelState.LEARNING: "learning which columns there are, and their bins",
+    ModelState.WAITING: "waiting: too many models are learning, there is no room to keep more events",
+    ModelState.CALIBRATING: "calibrating: counting what is usual",
+}
+
+
+def _learning(state: ModelState, learning: LearningStatus) -> Html:
+    until = "" if learning.until_us is None else f", until {_clock(learning.until_us)} at the latest"
     return el(
         "p",
-        "There is no baseline for this version, so its features are not compared with anything. Make one from the "
-        "training table with ",
+        f"{_LEARNING.get(state, state)}: {learning.events:,} of {learning.needed:,} events{until}. Nothing is compared "
+        "until then. A baseline from the training table (",
         el("code", "streamdrift baseline build"),
-        ".",
-        class_="note no_baseline",
+        ") takes effect at once.",
+        class_=f"note {state}",
     )
+
+
+def _comparison(comparison: Comparison) -> Html:
+    changes = ", ".join(f"{c.name} (PSI {c.effects['psi']:.2f})" for c in comparison.features[:_COMPARED])
+    return el(
+        "p",
+        f"The first {comparison.events:,} events, against version ",
+        name(comparison.model_version),
+        f": {changes or 'nothing to compare'}.",
+        class_="note",
+    )
+
+
+_COMPARED: Final = 5
+"""Columns of a comparison that are named."""
 
 
 def _incident(incident: IncidentStatus) -> Html:

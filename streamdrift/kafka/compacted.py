@@ -33,16 +33,21 @@ def read_compacted(cluster: Cluster, topic: str) -> Latest:
 
     Raises ``BrokerUnreachable``, ``ConfigurationError`` if there is no such topic, ``FatalError``.
     """
+    admin, partitions = partitions_of(cluster, topic)
+    merged: Latest = {}
+    for latest in read_partitions(cluster, admin, partitions).values():
+        merged |= latest
+    return merged
+
+
+def partitions_of(cluster: Cluster, topic: str) -> tuple[AdminClient, list[TopicPartition]]:
+    """The partitions of a topic, and who told. Raises as ``read_compacted``."""
     errors = ClientErrors(cluster.repeats)
     admin = client.admin(cluster, errors)
     metadata = client.reach(cluster, admin, errors)
     if topic not in metadata.topics:
         raise ConfigurationError(f"topic {topic} does not exist on {cluster.bootstrap_servers}")
-    partitions = [TopicPartition(topic, number) for number in metadata.topics[topic].partitions]
-    merged: Latest = {}
-    for latest in read_partitions(cluster, admin, partitions).values():
-        merged |= latest
-    return merged
+    return admin, [TopicPartition(topic, number) for number in metadata.topics[topic].partitions]
 
 
 def read_partitions(
@@ -60,8 +65,8 @@ def read_partitions(
     consumer = client.reader(cluster, ClientErrors(cluster.repeats))
     try:
         _refuse_missing(cluster, consumer, partitions, beat)
-        starts = _offsets(cluster, admin, partitions, Side.START, beat)
-        barriers = _offsets(cluster, admin, partitions, Side.END, beat)
+        starts = offsets_of(cluster, admin, partitions, Side.START, beat)
+        barriers = offsets_of(cluster, admin, partitions, Side.END, beat)
         states: dict[TopicPartition, Latest] = {tp: {} for tp in partitions}
         spans = {tp: range(starts[tp], barriers[tp]) for tp in partitions if starts[tp] < barriers[tp]}
         if spans:
@@ -89,13 +94,14 @@ def _refuse_missing(
         raise ConfigurationError(f"cannot read state: {failure}") from failure
 
 
-def _offsets(
+def offsets_of(
     cluster: Cluster,
     admin: AdminClient,
     partitions: Collection[TopicPartition],
     side: Side,
-    beat: Callable[[], None],
+    beat: Callable[[], None] = lambda: None,
 ) -> dict[TopicPartition, int]:
+    """One end of each partition. Raises ``FatalError`` if no broker can tell."""
     return client.insist(lambda: list_offsets(admin, partitions, side, cluster.request_timeout), cluster.patience, beat)
 
 
@@ -126,21 +132,31 @@ def _read_spans(
 
 def _take(message: Message, states: dict[TopicPartition, Latest]) -> tuple[TopicPartition, int]:
     """Fold one message, or the news that the end is reached; returns the offset that comes next."""
+    tp, reached, entry = read_message(message)
+    if entry is not None:
+        key, value = entry
+        if value is None:
+            states[tp].pop(key, None)
+        else:
+            states[tp][key] = value
+    return tp, reached
+
+
+def read_message(message: Message) -> tuple[TopicPartition, int, tuple[bytes, bytes | None] | None]:
+    """Partition, the offset that comes next, and key and value of a message; None for what is no record with a key.
+
+    The offset is -1 for an error that will pass. Raises ``FatalError`` for another.
+    """
     tp = partition_of(message)
     offset = message.offset() or 0
     error = message.error()
     if error is not None:
         if error.code() == codes.PARTITION_EOF:
-            return tp, offset
+            return tp, offset, None
         if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
-            return tp, -1  # a reader is in no group
+            return tp, -1, None  # a reader is in no group
         if error.fatal() or not error.retriable():
             raise FatalError(f"kafka: cannot read {tp.topic}[{tp.partition}]: {error.str()}")
-        return tp, -1
-    key, value = message.key(), message.value()
-    if key is not None:
-        if value is None:
-            states[tp].pop(key, None)
-        else:
-            states[tp][key] = value
-    return tp, offset + 1
+        return tp, -1, None
+    key = message.key()
+    return tp, offset + 1, None if key is None else (key, message.value())

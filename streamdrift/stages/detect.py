@@ -7,19 +7,20 @@ ends: what is read again after a crash is folded again to the same alerts with t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 
-from streamdrift.baselines import Baseline
 from streamdrift.entries import decode
 from streamdrift.evidence import rfc3339
-from streamdrift.fold import FoldConfig, FoldCounts, ModelKey, PartitionFold, PublishedAlert
+from streamdrift.fold import FoldConfig, FoldCounts, News, PartitionFold, PublishedAlert
+from streamdrift.gridbook import ModelKey, baseline_record, grid_records, retired_record
 from streamdrift.records import Commit, OutputRecord, Position, RecordBatch, TopicPartition
 from streamdrift.status import ModelStatus
 from streamdrift.ticks import MICROSECONDS
+from streamdrift.watch import Known
 
 CATCHING_UP_AFTER: Final = 300
 """Seconds of lag behind the clock beyond which alerts say that they tell of the past."""
@@ -36,6 +37,7 @@ class DetectConfig:
     summaries_topic: str = "streamdrift-summaries"
     state_topic: str = "streamdrift-state"
     alerts_topic: str = "drift-alerts"
+    grids_topic: str = "streamdrift-grids"
     source: str = "/streamdrift"
     """``ce_source`` of the alerts."""
     snapshot_interval: float = 60.0
@@ -54,13 +56,13 @@ class _Owned:
 
 
 class Detect:
-    """The stage. ``baselines`` finds a baseline by id, and raises ``StateError`` for an unknown one."""
+    """The stage. ``known`` finds baselines and grids by their ids."""
 
     name = "detect"
 
-    def __init__(self, config: DetectConfig, baselines: Callable[[str], Baseline]) -> None:
+    def __init__(self, config: DetectConfig, known: Known) -> None:
         self._config = config
-        self._baselines = baselines
+        self._known = known
         self._owned: dict[TopicPartition, _Owned] = {}
         self._counted = FoldCounts()
         self._models: dict[TopicPartition, dict[ModelKey, ModelStatus]] = {}
@@ -84,7 +86,7 @@ class Detect:
         """Partitions of the summaries topic are owned one by one: how many there are changes nothing."""
 
     def assigned(self, tp: TopicPartition, start: Position, state: Mapping[bytes, bytes]) -> int:
-        fold = PartitionFold(self._config.fold, self._baselines)
+        fold = PartitionFold(self._config.fold, self._known)
         fold.restore(tp.partition, state)
         self._owned[tp] = _Owned(fold)
         self._models[tp] = {}
@@ -116,18 +118,20 @@ class Detect:
         return ()
 
     def take(self, now: float, *, final: bool = False) -> Commit:
-        alerts: list[OutputRecord] = []
+        outputs: list[OutputRecord] = []
         state: list[OutputRecord] = []
         offsets: dict[TopicPartition, Position] = {}
         for tp, owned in self._owned.items():
-            alerts += [self._alert_record(alert, now) for alert in owned.alerts]
+            # Grids and baselines come before the state that names them.
+            outputs += [record for news in owned.fold.news() for record in self._news_records(news)]
+            outputs += [self._alert_record(alert, now) for alert in owned.alerts]
             owned.alerts = []
             if owned.snapshot_due is not None and (final or now >= owned.snapshot_due):
                 owned.snapshot_due = None
                 state += self._state_records(tp, owned)
                 offsets[tp] = Position(owned.fold.resume_at)
                 owned.commits.append((now, owned.fold.resume_at))
-        return Commit(alerts, offsets, state)
+        return Commit(outputs, offsets, state)
 
     def expendable(self, now: float) -> Mapping[TopicPartition, int]:
         """What was committed a while ago: a snapshot that is older than that will not turn up any more."""
@@ -142,6 +146,15 @@ class Detect:
     def _state_records(self, tp: TopicPartition, owned: _Owned) -> Iterator[OutputRecord]:
         for key, value in owned.fold.snapshot(tp.partition).items():
             yield OutputRecord(self._config.state_topic, key, value, (), tp.partition)
+
+    def _news_records(self, news: News) -> Iterator[OutputRecord]:
+        topic = self._config.grids_topic
+        if news.baseline:
+            yield baseline_record(topic, news.baseline)
+        if news.grid:
+            yield from grid_records(topic, news.grid)
+        else:
+            yield retired_record(topic, news.model)
 
     def _alert_record(self, published: PublishedAlert, now: float) -> OutputRecord:
         alert = published.alert
@@ -159,9 +172,11 @@ class Detect:
         )
 
     def _show(self, tp: TopicPartition) -> None:
-        changed = self._owned[tp].fold.status()
-        if changed:
-            self._models[tp] |= changed
+        fold = self._owned[tp].fold
+        changed, retired = fold.status(), self._models[tp].keys() - fold.models
+        if changed or retired:
+            models = {**self._models[tp], **changed}
+            self._models[tp] = {key: status for key, status in models.items() if key not in retired}
             self._publish()
 
     def _publish(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import repeat
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +61,9 @@ class SummariseConfig:
     """Ticks by which one partition may be ahead of the slowest before it is paused."""
     commit_interval: float = 1.0
     max_models: int = 1_000
-    """Model versions without configuration that are followed, a tick; those with the smallest hashes."""
+    """Model versions without a grid that are followed, a tick: those of ``listed`` models first, then by hash."""
+    listed: Collection[str] = ()
+    """Ids of the models that are configured."""
     summaries_topic: str = "streamdrift-summaries"
     summaries_partitions: int = 4
     dead_letters_topic: str = "dead-letters"
@@ -111,8 +113,22 @@ class _Owned:
         self.written, self.events_written, self.dead_letters = [], 0, []
 
 
+class GridsInEffect(Protocol):
+    """Which grid is in effect for which model version: see ``streamdrift.gridbook``."""
+
+    def refresh(self) -> bool:
+        """Learn what has been written since; whether another grid is in effect for some model version."""
+
+    def grid_of(self, model_id: str, model_version: str) -> Grid | None:
+        """The grid on which the events of a model version are counted; None for one that has none yet."""
+
+
 class Summarise:
-    """The stage. ``grids`` are those of the configured models; ``raw`` names the columns kept value by value."""
+    """The stage. ``raw`` names the columns of a model, by its id, that are kept value by value.
+
+    A grid that comes into effect is picked up behind a commit. It does not matter when: until then, summaries of the
+    model carry its events.
+    """
 
     name = "summarise"
     state_topic: str | None = None
@@ -121,16 +137,14 @@ class Summarise:
         self,
         config: SummariseConfig,
         sources: Sequence[Source],
-        grids: Mapping[tuple[str, str], Grid],
+        grids: GridsInEffect,
         raw: Callable[[str], Collection[str]],
     ) -> None:
         self._config = config
         self._sources = {source.topic: source for source in sources}
         self._grids = grids
         self._raw = raw
-        self._decoders = {
-            source.topic: JsonDecoder(source, lambda model, version: grids.get((model, version))) for source in sources
-        }
+        self._decoders = {source.topic: JsonDecoder(source, grids.grid_of) for source in sources}
         self._owned: dict[TopicPartition, _Owned] = {}
         self._counts: dict[str, int] = {}
         self._tallies = {source.topic: _Tally() for source in sources}
@@ -199,6 +213,14 @@ class Summarise:
         if not final and 0 <= now - self._committed_at < self._config.commit_interval:
             return Commit()
         self._committed_at = now
+        commit = self._commit()
+        # Nothing is half counted now.
+        if not any(part.summaries for part in self._owned.values()) and self._grids.refresh():
+            for decoder in self._decoders.values():
+                decoder.forget()
+        return commit
+
+    def _commit(self) -> Commit:
         changed = {tp: part for tp, part in self._owned.items() if part.changed}
         if not changed:
             return Commit()
@@ -360,20 +382,21 @@ class Summarise:
                 )
 
     def _drop_over_bound(self, parts: Collection[_Owned]) -> None:
-        """Of the model versions that no one configured, keep those with the smallest hashes, tick by tick."""
+        """Of the model versions without a grid, keep those that come first, tick by tick."""
         unknown: dict[int, set[SummaryKey]] = {}
         for part in parts:
             for key in part.summaries:
-                if (key.model_id, key.model_version) not in self._grids:
+                if self._grids.grid_of(key.model_id, key.model_version) is None:
                     unknown.setdefault(key.tick, set()).add(key)
         for keys in unknown.values():
-            for key in sorted(keys, key=lambda key: admission_rank(key.model_id, key.model_version))[
-                self._config.max_models :
-            ]:
+            for key in sorted(keys, key=self._rank)[self._config.max_models :]:
                 for part in parts:
                     dropped = part.summaries.pop(key, None)
                     if dropped:
                         self._tallies[part.source.topic].over_bound += dropped[1].events
+
+    def _rank(self, key: SummaryKey) -> tuple[bool, tuple[int, str, str]]:
+        return key.model_id not in self._config.listed, admission_rank(key.model_id, key.model_version)
 
     def _progress_records(self, parts: Mapping[TopicPartition, _Owned]) -> Iterator[OutputRecord]:
         entry = progress(

@@ -24,9 +24,12 @@ from streamdrift.errors import ConfigurationError
 from streamdrift.http import HttpServer, page, server
 from streamdrift.records import TopicPartition
 from streamdrift.status import (
+    Comparison,
+    FeatureChange,
     FeatureState,
     FeatureStatus,
     IncidentStatus,
+    LearningStatus,
     LoopStatus,
     ModelState,
     ModelStatus,
@@ -261,11 +264,28 @@ def test_the_page_says(served: Served, expected: str) -> None:
     assert expected in Seen(served.get("/")).text
 
 
-def test_the_page_says_that_there_is_no_baseline(served: Served) -> None:
-    served.snapshot = Snapshot(models=[replace(MODEL, state=ModelState.NO_BASELINE, baseline_id=None, features=())])
+@pytest.mark.parametrize(
+    ("state", "learning", "expected"),
+    [
+        (ModelState.LEARNING, LearningStatus(1_240, 2_000, None), "1,240 of 2,000 events"),
+        (ModelState.WAITING, LearningStatus(0, 2_000, None), "too many models are learning"),
+        (ModelState.CALIBRATING, LearningStatus(12_000, 20_000, 0), "calibrating: counting what is usual: 12,000 of"),
+    ],
+)
+def test_the_page_says_how_far_a_model_has_learned(
+    served: Served, state: ModelState, learning: LearningStatus, expected: str
+) -> None:
+    served.snapshot = Snapshot(models=[replace(MODEL, state=state, baseline_id=None, features=(), learning=learning)])
     text = Seen(served.get("/")).text
-    assert "no baseline" in text
-    assert "1 without a baseline" in text
+    assert expected in text
+    assert f"1 {state}" in text
+
+
+def test_the_page_says_how_a_version_differs_from_the_one_before(served: Served) -> None:
+    changes = (FeatureChange("amount", {"psi": 0.31}), FeatureChange("age", {"psi": 0.02}))
+    served.snapshot = Snapshot(models=[replace(MODEL, compared_with=Comparison("6", 2_000, changes))])
+    text = Seen(served.get("/")).text
+    assert "against version 6: amount (PSI 0.31), age (PSI 0.02)" in text
 
 
 def test_the_page_of_a_process_that_has_seen_nothing_says_so(served: Served) -> None:

@@ -14,15 +14,18 @@ from streamdrift.entries import LogEntry, encode
 from streamdrift.errors import StateError
 from streamdrift.evidence import rfc3339
 from streamdrift.fold import FoldConfig, model_key, partition_key
+from streamdrift.learning import LearningConfig
 from streamdrift.monitor import MonitorConfig
 from streamdrift.records import Commit, OutputRecord, Position, RecordBatch, TopicPartition
 from streamdrift.stages.detect import KEEP_LOG_FOR, Detect, DetectConfig
 from streamdrift.stages.stage import Stage
+from streamdrift.watch import WatchConfig
 from tests.support.windows import MODEL
-from tests.test_fold import MINUTE, OTHER, RIVER, SET, TICK, TOPIC, T, baselines, part, progress
+from tests.test_fold import MINUTE, OTHER, RIVER, SET, TICK, TOPIC, T, known, part, progress
 
 SUMMARIES: Final = "streamdrift-summaries"
 ZERO, ONE = (TopicPartition(SUMMARIES, partition) for partition in (0, 1))
+WATCH: Final = WatchConfig(MonitorConfig(TICK, 60 * MINUTE, RIVER), LearningConfig())
 NOW: Final = (T + 2) * MINUTE / 1e6
 """A minute after the end of tick T."""
 DUMP: Final = (SET, part(T, "dump"), progress(T, offset=4_000))
@@ -33,8 +36,8 @@ VALIDATOR = Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
 
 
 def stage(**config: Any) -> Detect:  # noqa: ANN401 — fields of DetectConfig
-    fold = FoldConfig(TICK, lambda _: MonitorConfig(TICK, 60 * MINUTE, RIVER), {MODEL}, {TOPIC})
-    return Detect(DetectConfig(fold, **config), baselines)
+    fold = FoldConfig(TICK, lambda _: WATCH, {MODEL}, {TOPIC})
+    return Detect(DetectConfig(fold, **config), known())
 
 
 def owning(*partitions: TopicPartition, **config: Any) -> Detect:  # noqa: ANN401 — fields of DetectConfig

@@ -36,6 +36,7 @@ from streamdrift.stages.summarise import CONTROL_HEADER, END_OF_STREAM, Idle, Su
 from streamdrift.status import SourceStatus
 from streamdrift.summaries import Summary, SummaryKey
 from streamdrift.ticks import END_OF_TIME, MICROSECONDS, NEVER
+from tests.support.books import book
 
 unhurried = settings(deadline=None)  # a busy machine is no failure
 
@@ -83,7 +84,7 @@ class Feed:
     ) -> None:
         known = {("fraud", "7"): GRID} if grids is None else grids
         settings_ = SummariseConfig(**{"tick_us": TICK * MICROSECONDS, "idle": Idle.HOLD, **config})
-        self.stage = Summarise(settings_, sources, known, lambda _: raw)
+        self.stage = Summarise(settings_, sources, book(grids=known.values()), lambda _: raw)
         self.grids = known
         self.now = NOW
         self.offsets: Counter[TopicPartition] = Counter()
