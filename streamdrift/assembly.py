@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from threading import Event, Thread
 from types import FrameType
@@ -38,9 +39,10 @@ from streamdrift.kafka.tokens import Tokens, token_function
 from streamdrift.kafka.topics import TopicSpec, ensure_topics
 from streamdrift.learning import LearningConfig, WarmUp
 from streamdrift.monitor import MonitorConfig
+from streamdrift.quantities import Duration
 from streamdrift.settings import Settings
 from streamdrift.stages.detect import Detect, DetectConfig
-from streamdrift.stages.stage import Stage, StartFrom
+from streamdrift.stages.stage import Stage, Start, StartAt, StartFrom
 from streamdrift.stages.summarise import Summarise, SummariseConfig
 from streamdrift.status import LoopStatus, Snapshot
 from streamdrift.streams import RiverStream
@@ -143,7 +145,22 @@ def _source(settings: Settings, index: int) -> Source:
         settings.lateness(source).microseconds,
         source.end_of_stream,
         settings.bounds.message_bytes,
+        source.mapping.mapping(),
     )
+
+
+def start_points(settings: Settings, now: float) -> dict[str, Start]:
+    """Where a group that never read a source begins, by topic. ``now`` in seconds since the epoch."""
+    starts: dict[str, Start] = {}
+    for source in settings.sources:
+        match settings.start_from(source):
+            case Duration(microseconds=us):
+                starts[source.topic] = StartAt(max(0, int(now * 1e3) - us // 1_000))
+            case datetime() as time:
+                starts[source.topic] = StartAt(max(0, int(time.timestamp() * 1e3)))
+            case start:
+                starts[source.topic] = start
+    return starts
 
 
 def _watch(settings: Settings, model_id: str) -> WatchConfig:
@@ -293,10 +310,10 @@ class Service:
         # A look-up that fails reads all again: in detect's thread, and rarely.
         book = GridBook(lambda: read_compacted(self._cluster, grids).items())
         self._detect = self._topology.new_detect(book)
-        self._add(self._summarise, StartFrom(self._settings.kafka.start_from))
+        self._add(self._summarise, start_points(self._settings, self._clock()).__getitem__)
         self._add(self._detect, StartFrom.EARLIEST)
 
-    def _add(self, stage: Stage, start_from: StartFrom) -> None:
+    def _add(self, stage: Stage, start_from: Start | Callable[[str], Start]) -> None:
         committer = self._clients.enter_context(AtLeastOnce(self._cluster))
         loop = StageLoop(
             stage,

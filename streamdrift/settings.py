@@ -21,7 +21,6 @@ from zoneinfo import ZoneInfo
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from streamdrift.codecs.source import EventTime, TimestampUnit
 from streamdrift.errors import ConfigurationError
 from streamdrift.events import SourceKind
 from streamdrift.layers import Layers
@@ -29,6 +28,7 @@ from streamdrift.model_settings import Defaults, Model, River, WarmUp
 from streamdrift.problems import Path as KeyPath
 from streamdrift.problems import Problem, dotted, explain, given, origin
 from streamdrift.quantities import Duration, Rate
+from streamdrift.source_settings import AnyStart, Source, StartPoint
 from streamdrift.stages.stage import StartFrom
 from streamdrift.stages.summarise import Idle
 from streamdrift.values import (
@@ -61,8 +61,8 @@ class Kafka(Section):
     """``host:port`` of a broker, several separated by commas, for example localhost:9092."""
     delivery: Delivery = "at_least_once"
     """What a crash may do to effects. ``exactly_once`` is not built yet."""
-    start_from: StartFrom = StartFrom.LATEST
-    """Where a group that never committed begins to read the sources."""
+    start_from: AnyStart = StartFrom.LATEST
+    """Where a group that never read the sources begins: earliest, latest, so long ago (7d), or at a time."""
     application: TopicName = "streamdrift"
     """What the names of consumer groups begin with; two installations on one cluster need two."""
     client: dict[Text, Hidden] = Field(default_factory=dict)
@@ -123,31 +123,7 @@ class Topics(Section):
         return {key: getattr(self, key) for key in ("summaries", "state", "grids", "alerts", "dead_letters")}
 
 
-# ---- sources and time ----------------------------------------------------------------------------------------------
-
-
-class Source(Section):
-    """An input topic."""
-
-    topic: TopicName
-    """The topic's name."""
-    kind: SourceKind
-    """What its events are: predictions, features or labels."""
-    event_time: EventTime | None = None
-    """Whose time decides an event's tick: its own (``event``) or Kafka's (``record``); null takes the event's, and
-    for labels Kafka's."""
-    allowed_lateness: AnyDuration | None = None
-    """How long an event may come after a later one; null takes ``time.allowed_lateness``."""
-    end_of_stream: bool = False
-    """Whether a record that marks the end of the stream is honoured."""
-    zone: Zone | None = None
-    """Zone of times that name none, for example Europe/Berlin; without one such times are refused."""
-    timestamp_unit: TimestampUnit = TimestampUnit.AUTO
-    """How times are written; ``auto`` takes text as RFC 3339, and numbers by their size."""
-
-    def time_of(self) -> EventTime:
-        """``event_time``, or what the kind of source takes by default."""
-        return self.event_time or (EventTime.RECORD if self.kind is SourceKind.LABELS else EventTime.EVENT)
+# ---- time ----------------------------------------------------------------------------------------------
 
 
 class Time(Section):
@@ -378,6 +354,10 @@ class Settings(BaseSettings):
     def lateness(self, source: Source) -> Duration:
         """How long an event of ``source`` may come after a later one."""
         return self.time.allowed_lateness if source.allowed_lateness is None else source.allowed_lateness
+
+    def start_from(self, source: Source) -> StartPoint:
+        """Where a group that never read ``source`` begins."""
+        return self.kafka.start_from if source.start_from is None else source.start_from
 
     def model(self, model_id: str) -> Model:
         """A model's settings; those of a model that is not configured are empty."""

@@ -22,7 +22,7 @@ from streamdrift.kafka.messages import Theirs, batches_of, ours, partition_of, t
 from streamdrift.kafka.starts import Starts
 from streamdrift.kafka.trim import Trimmer
 from streamdrift.records import Commit, Position, RecordBatch, TopicPartition
-from streamdrift.stages.stage import Stage, StartFrom
+from streamdrift.stages.stage import Stage, Start
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +91,12 @@ class StageLoop:
         cluster: Cluster,
         *,
         group_id: str,
-        start_from: StartFrom,
+        start_from: Start | Callable[[str], Start],
         committer: Committer,
         clock: Callable[[], float] = time.time,
         pace: Pace | None = None,
     ) -> None:
-        """The committer stays its caller's: close it when ``run`` has returned.
+        """The committer stays its caller's: close it when ``run`` has returned. ``start_from`` may differ by topic.
 
         Raises ``ConfigurationError`` for client properties that librdkafka does not accept.
         """
@@ -113,7 +113,8 @@ class StageLoop:
         self._observer = client.reader(cluster, self._errors)
         self._asking = ThreadPoolExecutor(1, "metadata")
         self._asked: Future[dict[str, int]] | None = None
-        self._starts = Starts(cluster, self._consumer, self._admin, start_from)
+        start_of = start_from if callable(start_from) else lambda _: start_from
+        self._starts = Starts(cluster, self._consumer, self._admin, start_of)
         self._ends = EndCheck(self._admin, cluster.request_timeout)
         self._trimmer = Trimmer(self._admin, cluster.request_timeout)
         self._log = structlog.get_logger().bind(stage=stage.name, group=group_id)

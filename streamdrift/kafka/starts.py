@@ -10,9 +10,9 @@ from confluent_kafka.admin import AdminClient
 from streamdrift.kafka import client
 from streamdrift.kafka.client import Cluster
 from streamdrift.kafka.messages import Theirs, theirs
-from streamdrift.kafka.offsets import Side, list_offsets
+from streamdrift.kafka.offsets import Side, Since, list_offsets
 from streamdrift.records import Position, TopicPartition
-from streamdrift.stages.stage import StartFrom
+from streamdrift.stages.stage import Start, StartAt, StartFrom
 
 
 class Starts:
@@ -22,7 +22,10 @@ class Starts:
     knows is read from its first record, whatever ``start_from`` says: its records came after the start.
     """
 
-    def __init__(self, cluster: Cluster, consumer: Consumer, admin: AdminClient, start_from: StartFrom) -> None:
+    def __init__(
+        self, cluster: Cluster, consumer: Consumer, admin: AdminClient, start_from: Callable[[str], Start]
+    ) -> None:
+        """``start_from`` tells it of a topic."""
         self._cluster = cluster
         self._consumer = consumer
         self._admin = admin
@@ -45,17 +48,30 @@ class Starts:
         """The first position to read in each partition; raises ``FatalError`` if no broker can tell."""
         starts = self._committed(partitions, beat)
         open_ones = [tp for tp in partitions if tp not in starts]
-        late = [tp for tp in open_ones if self._start_from is StartFrom.LATEST and tp in self._untouched]
-        early = [tp for tp in open_ones if tp not in late]
-        offsets = self._ends(early, Side.START, beat) | self._ends(late, Side.END, beat)
-        return starts | {tp: Position(offset) for tp, offset in offsets.items()}
+        by_start: dict[Start, list[TopicPartition]] = {}
+        for tp in open_ones:
+            start = self._start_from(tp.topic) if tp in self._untouched else StartFrom.EARLIEST
+            by_start.setdefault(start, []).append(tp)
+        for start, group in by_start.items():
+            starts |= {tp: Position(offset) for tp, offset in self._offsets(group, start, beat).items()}
+        return starts
+
+    def _offsets(
+        self, partitions: Collection[TopicPartition], start: Start, beat: Callable[[], None]
+    ) -> dict[TopicPartition, int]:
+        if not isinstance(start, StartAt):
+            return self._ends(partitions, Side.START if start is StartFrom.EARLIEST else Side.END, beat)
+        found = self._ends(partitions, Since(start.milliseconds), beat)
+        known = {tp: offset for tp, offset in found.items() if offset >= 0}
+        older = [tp for tp in found if tp not in known]
+        return known | (self._ends(older, Side.END, beat) if older else {})
 
     def _ends(
-        self, partitions: Collection[TopicPartition], which: Side, beat: Callable[[], None]
+        self, partitions: Collection[TopicPartition], which: Side | Since, beat: Callable[[], None]
     ) -> dict[TopicPartition, int]:
         return client.insist(lambda: self._list_ends(partitions, which), self._cluster.patience, beat)
 
-    def _list_ends(self, partitions: Collection[TopicPartition], which: Side) -> dict[TopicPartition, int]:
+    def _list_ends(self, partitions: Collection[TopicPartition], which: Side | Since) -> dict[TopicPartition, int]:
         timeout = self._cluster.request_timeout
         for topic in {tp.topic for tp in partitions}:
             # A client that asked about the topic before keeps the number of its partitions, and would look for the

@@ -17,6 +17,7 @@ A stage never reads a clock, the environment or a client: ``now`` comes in as an
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -28,6 +29,17 @@ class StartFrom(StrEnum):
 
     EARLIEST = "earliest"
     LATEST = "latest"
+
+
+@dataclass(frozen=True, slots=True)
+class StartAt:
+    """The first record that is not older than a time; the end of the partition where all are."""
+
+    milliseconds: int
+    """Since the epoch."""
+
+
+Start = StartFrom | StartAt
 
 
 class Stage(Protocol):

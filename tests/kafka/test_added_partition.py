@@ -25,7 +25,7 @@ def test_the_start_of_an_added_partition_is_found_by_a_client_that_knew_the_topi
         list_offsets(admin, [TopicPartition(topic, 0), TopicPartition(topic, 1)], Side.END, 10.0)
         admin.create_partitions([NewPartitions(topic, 3)])[topic].result()
         added = TopicPartition(topic, 2)
-        starts = Starts(cluster, consumer, admin, StartFrom.EARLIEST)
+        starts = Starts(cluster, consumer, admin, lambda _: StartFrom.EARLIEST)
         assert starts.resolve([added], lambda: None) == {added: Position(0)}
     finally:
         consumer.close()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from threading import Event
@@ -20,7 +21,7 @@ from streamdrift.kafka.compacted import read_compacted
 from streamdrift.kafka.loop import Pace, StageLoop
 from streamdrift.kafka.offsets import Side, list_offsets
 from streamdrift.records import Commit, OutputRecord, Position, TopicPartition
-from streamdrift.stages.stage import StartFrom
+from streamdrift.stages.stage import Start, StartAt, StartFrom
 from tests.kafka.recorder import PATIENCE, Recorder, Running, running
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.brokers import Broker
@@ -54,7 +55,7 @@ class Place:
 
     @contextmanager
     def running(
-        self, stage: Recorder, start_from: StartFrom = StartFrom.EARLIEST, pace: Pace = QUICK
+        self, stage: Recorder, start_from: Start | Callable[[str], Start] = StartFrom.EARLIEST, pace: Pace = QUICK
     ) -> Iterator[Running]:
         """Run a loop for ``stage`` as a member of the test's group."""
         with AtLeastOnce(self.cluster) as committer:
@@ -184,6 +185,20 @@ def test_a_new_group_starts_at_the_end_when_it_is_to_start_from_latest(place: Pl
         stage.wait_until(lambda: len(stage.all_values) == 2)
     assert stage.all_values == as_bytes(numbered(2, 5))
     assert place.committed() == {0: Position(7, "2"), 1: Position(0), 2: Position(0), 3: Position(0)}
+
+
+def test_a_new_group_starts_at_a_time_or_at_the_end_of_what_is_older(apache_place: Place) -> None:
+    place = apache_place
+    place.write(numbered(3), 0)
+    place.write(numbered(2), 1)
+    stage = Recorder(place.topic)
+    with place.running(stage, StartAt(0)):
+        stage.wait_until(lambda: len(stage.all_values) == 5)
+    later = Recorder(place.topic)
+    place.group += "-later"
+    with place.running(later, lambda _: StartAt(int(time.time() * 1e3) + 3_600_000)):
+        later.wait_until(lambda: later.ends[place.partition(0)] > 0)
+        assert {told.tp.partition: told.start.offset for told in later.told} == {0: 3, 1: 2, 2: 0, 3: 0}
 
 
 def test_a_partition_that_is_new_to_a_known_topic_is_read_from_its_beginning(place: Place) -> None:
