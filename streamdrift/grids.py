@@ -13,6 +13,7 @@ The slots of a column, and of all columns one after the other in a flat vector o
 from __future__ import annotations
 
 import hashlib
+import re
 from enum import StrEnum
 from functools import cached_property
 from typing import Final
@@ -48,12 +49,28 @@ class Kind(StrEnum):
     CATEGORICAL = "categorical"
 
 
+PROJECTIONS: Final = 8
+"""Directions along which arrays of numbers are watched."""
+
+
+class Derived(StrEnum):
+    """What of its source a column counts: see ``streamdrift.derived``."""
+
+    NOTHING = ""
+    NORM = "norm"
+    PROJECTION = "projection"
+    LENGTH = "length"
+
+
 class Column(msgspec.Struct, frozen=True, omit_defaults=True):
     """One monitored stream of values: a feature, or a part of the prediction.
 
     ``name`` is the flattened path for features (``basket.items``) and ``prediction.score``,
     ``prediction.label`` or ``prediction.value`` for predictions. Numeric values x are summed as integers
     round((x - center) / 2**unit_exponent); the unit is about the baseline's range / 2**20.
+
+    A derived column is named after its source: ``embedding.norm``, ``embedding.projection_0`` (of the arrays with
+    ``dimension`` numbers), ``comment.length`` (of a text, in characters).
     """
 
     name: str
@@ -63,8 +80,13 @@ class Column(msgspec.Struct, frozen=True, omit_defaults=True):
     categories: tuple[str, ...] = ()
     unit_exponent: int = 0
     center: float = 0.0
+    derived: Derived = Derived.NOTHING
+    index: int = 0
+    """Which projection."""
+    dimension: int = 0
 
     def __post_init__(self) -> None:
+        self._check_derivation()
         if self.kind is Kind.NUMERIC:
             if self.categories:
                 raise ValueError(f"{self.name}: a numeric column has edges, not categories")
@@ -79,6 +101,28 @@ class Column(msgspec.Struct, frozen=True, omit_defaults=True):
             raise ValueError(f"{self.name}: a categorical column has distinct categories, and neither edges nor units")
         if self.role is Role.PREDICTION and not self.name.startswith(_PREDICTION):
             raise ValueError(f"{self.name}: the name of a part of the prediction begins with {_PREDICTION}")
+
+    def _check_derivation(self) -> None:
+        if not self.derived:
+            if self.index or self.dimension:
+                raise ValueError(f"{self.name}: only a derived column has an index or a dimension")
+            return
+        if self.kind is not Kind.NUMERIC or not self.name.endswith(f".{self.suffix}"):
+            raise ValueError(f"{self.name}: the {self.derived} is numeric, and its name ends with .{self.suffix}")
+        of_text = self.derived is Derived.LENGTH
+        last = PROJECTIONS - 1 if self.derived is Derived.PROJECTION else 0
+        if not (0 <= self.index <= last and (self.dimension == 0 if of_text else self.dimension > 1)):
+            raise ValueError(f"{self.name}: index or dimension of the {self.derived} are out of bounds")
+
+    @property
+    def suffix(self) -> str:
+        """What a derived column's name has behind that of its source."""
+        return f"{self.derived}_{self.index}" if self.derived is Derived.PROJECTION else str(self.derived)
+
+    @property
+    def source(self) -> str:
+        """Name of the field whose values are counted."""
+        return self.name.removesuffix(f".{self.suffix}") if self.derived else self.name
 
     @property
     def bins(self) -> int:
@@ -188,6 +232,21 @@ class Grid(msgspec.Struct, frozen=True, dict=True):
 SCORE: Final = "prediction.score"
 LABEL: Final = "prediction.label"
 VALUE: Final = "prediction.value"
+
+
+_PART: Final = re.compile(
+    r"prediction\.(?:outputs\..+\.)?(?:(?P<number>score|value|probabilities\..+)|label)", re.DOTALL
+)
+
+
+def part_kind(name: str) -> Kind | None:
+    """How a part of the prediction is counted, whatever its values look like; None if the name is not of one.
+
+    Parts are ``prediction.score``, ``.label``, ``.value``, ``.probabilities.<class>``, and the same of one among
+    several outputs: ``prediction.outputs.<output>.score``.
+    """
+    match = _PART.fullmatch(name)
+    return None if match is None else Kind.NUMERIC if match["number"] else Kind.CATEGORICAL
 
 
 def blind_grid(model_id: str, model_version: str) -> Grid:

@@ -14,6 +14,7 @@ PACKAGE = ROOT / "streamdrift"
 DOMAIN = (
     "baselines",
     "codecs",
+    "derived",
     "detectors",
     "entries",
     "errors",
@@ -23,6 +24,7 @@ DOMAIN = (
     "gridbook",
     "grids",
     "incidents",
+    "layout",
     "learning",
     "merging",
     "monitor",

@@ -7,7 +7,6 @@ a message that is no event.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -15,9 +14,6 @@ import msgspec
 
 MAX_NAME_LENGTH: Final = 256
 """Most characters of a model's id and version: they stand in the key and value of every summary."""
-
-
-_ABSENT: Final = object()
 
 
 class Rejected(Exception):
@@ -78,22 +74,3 @@ def model_name(value: object, part: str) -> str:
     if len(value) > MAX_NAME_LENGTH:
         raise Rejected("schema", f"{part}: longer than {MAX_NAME_LENGTH} characters")
     return value.encode("utf-8", "replace").decode()  # a lone surrogate could not be written on
-
-
-def lookup(document: Mapping[str, Any], keys: Sequence[str]) -> Any:  # noqa: ANN401 — a JSON value
-    """The value of a flattened name: of nested objects, or of keys that hold the dots themselves, which count first."""
-    for end in range(len(keys), 0, -1):
-        value = document.get(".".join(keys[:end]), _ABSENT)
-        if end == len(keys):
-            if value is not _ABSENT:
-                return value
-        elif isinstance(value, dict):
-            found = lookup(value, keys[end:])
-            if found is not None:
-                return found
-    return None
-
-
-def is_missing(value: object) -> bool:
-    """Whether a JSON value stands for none."""
-    return value is None or (isinstance(value, float) and math.isnan(value))

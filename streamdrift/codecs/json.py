@@ -19,13 +19,13 @@ from typing import Final
 
 from streamdrift.codecs.columns import Columns
 from streamdrift.codecs.documents import Rejected
-from streamdrift.codecs.layout import Layout
 from streamdrift.codecs.places import Event, Finder, Model, model_of
 from streamdrift.codecs.rows import Rows
 from streamdrift.codecs.schema import Names, Schema, without
 from streamdrift.codecs.source import Decoded, DecodedBatch, Source
 from streamdrift.events import DeadLetter
 from streamdrift.grids import Grid, blind_grid
+from streamdrift.layout import Layout
 from streamdrift.records import RecordBatch
 
 GridLookup = Callable[[str, str], Grid | None]

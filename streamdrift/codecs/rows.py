@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
-from streamdrift.codecs.layout import Layout
 from streamdrift.codecs.places import Event
 from streamdrift.codecs.source import DecodedBatch
 from streamdrift.events import Batch, SourceKind
+from streamdrift.layout import Layout
+from streamdrift.rows import encode_row
 
 
 class Rows:
@@ -23,15 +24,19 @@ class Rows:
         self._type_errors: list[tuple[int, int]] = []
         self._unseen: list[tuple[int, int, str]] = []
         self._without_features: list[bool] = []
+        self._payloads: list[bytes] = []
 
     def add(self, event: Event, index: int) -> None:
         """Add the event of the message at ``index``."""
         row = len(self._index)
-        cells = self._layout.cells(event.features, event.prediction)
+        prediction = event.prediction if self._layout.kind is SourceKind.PREDICTIONS else None
+        cells = self._layout.cells(event.features, prediction)
         self._values.append(cells.values)
         self._type_errors += [(row, column) for column in cells.type_errors]
         self._unseen += [(row, column, name) for column, name in cells.unseen]
         self._without_features.append(event.features is None)
+        if self._layout.grid.blind:
+            self._payloads.append(encode_row(event.features, prediction))
         self._index.append(index)
         self._times.append(event.time)
         self._hashes.append(xxh3_64_intdigest(event.identity))
@@ -48,5 +53,6 @@ class Rows:
             tuple(self._unseen),
             np.array(self._without_features) if any(self._without_features) else None,
             np.ones(n, dtype=np.bool_) if kind is SourceKind.FEATURES else None,
+            tuple(self._payloads) if grid.blind else None,
         )
         return DecodedBatch(events, np.array(self._index, dtype=np.int64))

@@ -13,12 +13,12 @@ from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
-from streamdrift.codecs.layout import Layout, field_type, keys_of
 from streamdrift.codecs.mapping import At, Const, Mapping, Path
 from streamdrift.codecs.places import Model, beside, used_paths
 from streamdrift.codecs.source import EventTime, Source
 from streamdrift.events import SourceKind
 from streamdrift.grids import Column, Kind, Role
+from streamdrift.layout import Layout, field_type, keys_of
 from streamdrift.records import RecordBatch
 
 TIMESTAMP: Final = -1
@@ -51,7 +51,7 @@ class Schema:
         # The objects of a block stay in the processor's cache; the more of them, the less a call costs each.
         self.block = 256 if len(layout.read) <= 32 else 128 if len(layout.read) <= 100 else 64  # noqa: PLR2004
         self._root = _Node(required=True)
-        if layout.grid.blind or source.mapping.explode is not None:
+        if layout.grid.blind or layout.is_derived or source.mapping.explode is not None:
             return
         try:
             _Builder(self._root, layout, source).build()

@@ -19,10 +19,11 @@ def _bound(counts: dict[str, int]) -> dict[str, int]:
     if len(counts) <= MAX_NAMES:
         return counts
     # A name in the union's k smallest is in the k smallest of every part that holds it: its count is exact.
-    return {name: counts[name] for name in nsmallest(MAX_NAMES, counts, key=_rank)}
+    return {name: counts[name] for name in nsmallest(MAX_NAMES, counts, key=rank)}
 
 
-def _rank(name: str) -> tuple[int, str]:
+def rank(name: str) -> tuple[int, str]:
+    """The order in which names are kept where there are too many: by hash."""
     return xxh3_64_intdigest(name.encode("utf-8", "surrogatepass")), name
 
 

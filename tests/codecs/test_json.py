@@ -272,7 +272,7 @@ def test_the_fast_and_the_slow_way_say_the_same(cells: list[str | None], shuffle
         ("floor", "true", "type error"),
         ("floor", "Infinity", "type error"),
         ("floor", "NaN", None),
-        ("floor", "9" * 400, "unseen " + "9" * 400),
+        ("floor", "9" * 400, "unseen " + "9" * 128),
         ("basket", "null", None),
     ],
 )

@@ -7,15 +7,17 @@ grid's categories tell. The fast way reads by the same tables (``field_type``, `
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from streamdrift.codecs.documents import is_missing, lookup
+from streamdrift.derived import CUT, LongText, condensed, derived_value
 from streamdrift.events import SourceKind
 from streamdrift.grids import Column, Grid, Kind, Role, category_name
+from streamdrift.summaries.names import MAX_LENGTH
 
 PREDICTION: Final = "prediction."
 _TYPE_ERROR: Final = object()
+_ABSENT: Final = object()
 
 
 class Cells(NamedTuple):
@@ -33,6 +35,7 @@ class Layout:
 
     def __init__(self, grid: Grid, kind: SourceKind) -> None:
         self.grid = grid
+        self.kind = kind
         self.read = [i for i, c in enumerate(grid.columns) if c.role is Role.FEATURE or kind is SourceKind.PREDICTIONS]
         self.codes = {
             i: _codes(column)
@@ -40,8 +43,19 @@ class Layout:
             if column.kind is Kind.CATEGORICAL and i in self.read
         }
         self._fields = [
-            (i, grid.columns[i].role, keys_of(grid.columns[i]), _reader(grid.columns[i])) for i in self.read
+            (i, grid.columns[i].role, keys_of(grid.columns[i]), _reader(grid.columns[i]))
+            for i in self.read
+            if not grid.columns[i].derived
         ]
+        self._derived: dict[tuple[Role, str], list[int]] = {}
+        for i in self.read:
+            if grid.columns[i].derived:
+                self._derived.setdefault((grid.columns[i].role, grid.columns[i].source), []).append(i)
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether some columns are derived, which the fast way does not know."""
+        return bool(self._derived)
 
     def cells(self, features: Mapping[str, Any] | None, prediction: Mapping[str, Any] | None) -> Cells:
         """The values of an event, read from its objects."""
@@ -57,20 +71,33 @@ class Layout:
                 cells.values[i] = self.code(i, value, cells.unseen)
             else:
                 cells.values[i] = value
+        for (role, _), columns in self._derived.items():
+            part = features if role is Role.FEATURE else prediction
+            if part is not None:
+                self._derive(columns, lookup(part, keys_of(self.grid.columns[columns[0]])), cells)
         return cells
+
+    def _derive(self, columns: Sequence[int], value: object, cells: Cells) -> None:
+        cell = condensed(value)
+        for i in columns:
+            derived = derived_value(self.grid.columns[i], cell)
+            if derived is None:
+                cells.type_errors.append(i)
+            else:
+                cells.values[i] = derived
 
     def code(self, column: int, value: str | float | None, unseen: list[tuple[int, str]]) -> float:
         """Number of a category; a name that the grid does not know is added to ``unseen``."""
         code = self.codes[column].get(value)
         if code is None:
-            unseen.append((column, category_name(value)))  # type: ignore[arg-type]  # None has a code
+            unseen.append((column, category_name(value)[:MAX_LENGTH]))  # type: ignore[arg-type]  # None has a code
             return float(self.grid.columns[column].bins)
         return code
 
 
 def keys_of(column: Column) -> list[str]:
     """The path of a column within the features or the prediction."""
-    return column.name.removeprefix(PREDICTION if column.role is Role.PREDICTION else "").split(".")
+    return column.source.removeprefix(PREDICTION if column.role is Role.PREDICTION else "").split(".")
 
 
 def field_type(column: Column) -> object:
@@ -91,6 +118,8 @@ def _reader(column: Column) -> Callable[[Any], Any]:
     def category(value: Any) -> Any:  # noqa: ANN401 — a JSON value
         if isinstance(value, str):
             return value.encode("utf-8", "replace").decode()
+        if isinstance(value, LongText):
+            return value.beginning + CUT
         if is_missing(value):
             return None
         fits = booleans if isinstance(value, bool) else numbers and isinstance(value, int | float)
@@ -135,3 +164,22 @@ def _is_boolean(column: Column) -> bool:
 
 def _has_numbers(column: Column) -> bool:
     return bool(column.categories) and all(map(_is_number, column.categories))
+
+
+def lookup(document: Mapping[str, Any], keys: Sequence[str]) -> Any:  # noqa: ANN401 — a JSON value
+    """The value of a flattened name: of nested objects, or of keys that hold the dots themselves, which count first."""
+    for end in range(len(keys), 0, -1):
+        value = document.get(".".join(keys[:end]), _ABSENT)
+        if end == len(keys):
+            if value is not _ABSENT:
+                return value
+        elif isinstance(value, dict):
+            found = lookup(value, keys[end:])
+            if found is not None:
+                return found
+    return None
+
+
+def is_missing(value: object) -> bool:
+    """Whether a JSON value stands for none."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
