@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain, groupby, repeat
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
+from streamdrift.codecs.documents import Rejected, dead_letters
+from streamdrift.codecs.fields import without
 from streamdrift.codecs.mapping import At
-from streamdrift.codecs.places import beside, identity_bytes, timestamp
-from streamdrift.codecs.schema import IDENTITY, TIMESTAMP, Found, Schema, without
+from streamdrift.codecs.places import beside, identity_of, timestamp
+from streamdrift.codecs.schema import IDENTITY, TIMESTAMP, Schema
 from streamdrift.codecs.source import DecodedBatch, EventTime, Source
 from streamdrift.codecs.times import event_times
 from streamdrift.events import Batch, DeadLetter, SourceKind
@@ -21,26 +24,35 @@ from streamdrift.records import RecordBatch
 
 
 class Columns:
-    """The events of one grid among the messages of a batch; ``capacity`` is the most that may come."""
+    """The events of one grid among the messages of a batch."""
 
-    def __init__(self, schema: Schema, source: Source, records: RecordBatch, capacity: int) -> None:
+    def __init__(self, schema: Schema, source: Source, records: RecordBatch, messages: int) -> None:
         self._schema = schema
         self._source = source
         self._records = records
-        self._values = np.empty((len(schema.grid.columns), capacity))
-        self._bytes = self._values.reshape(-1).view(np.uint8)
+        self._values = np.empty((len(schema.grid.columns), messages))
         self._written: set[int] = set()
         self._index: list[int] = []
+        self._elements: list[int] = []
+        """Number of each event in its message, where messages are exploded."""
         self._timestamps: list[Any] = []
         self._hashes: list[NDArray[np.uint64]] = []
         self._unseen: list[tuple[int, int, str]] = []
+        self.exploded = 0
+        self.eventless = 0
 
     def take(self, places: Sequence[int]) -> list[int]:
         """Add the events of a block of messages. Returns the places of those that are refused."""
-        values = self._records.values
-        found, refused = self._schema.read([values[i] for i in places])  # type: ignore[misc]  # empty ones were taken out
-        if len(refused) < len(places):
-            self._add(found, without(places, refused))
+        values: Sequence[Any] = self._records.values
+        found, refused = self._schema.read([values[i] for i in places])
+        taken, elements = without(places, refused), None
+        if found.counts is not None:
+            taken = list(chain.from_iterable(map(repeat, taken, found.counts)))
+            elements = list(chain.from_iterable(map(range, found.counts)))
+            self.eventless += found.counts.count(0)
+            self.exploded += len(taken) - len(found.counts) + found.counts.count(0)
+        if taken:
+            self._add(found.by_element(), taken, elements)
         return [places[i] for i in refused]
 
     def batch(self) -> tuple[DecodedBatch, list[DeadLetter]]:
@@ -48,9 +60,8 @@ class Columns:
         n, grid = len(self._index), self._schema.grid
         for column in set(range(len(grid.columns))) - self._written:
             self._values[column] = np.nan
-        times, wrong = event_times(
-            self._source, self._timestamps, map(self._records.timestamps.__getitem__, self._index)
-        )
+        recorded = map(self._records.timestamps.__getitem__, self._index)
+        times, wrong = event_times(self._source, self._timestamps, recorded)
         events = Batch(
             grid,
             times,
@@ -62,30 +73,45 @@ class Columns:
             np.ones(n, dtype=np.bool_) if self._source.kind is SourceKind.FEATURES else None,
         )
         index = np.array(self._index, dtype=np.int64)
-        dead = [DeadLetter(self._index[i], "timestamp", message) for i, message in wrong.items()]
-        if wrong:
-            keep = np.ones(n, dtype=np.bool_)
-            keep[list(wrong)] = False
-            events, index = events.where(keep), index[keep]
-        return DecodedBatch(events, index), dead
+        if not wrong:
+            return DecodedBatch(events, index), []
+        keep = np.ones(n, dtype=np.bool_)
+        keep[list(wrong)] = False
+        return DecodedBatch(events.where(keep), index[keep]), list(self._letters(wrong))
 
-    def _add(self, found: Found, places: Sequence[int]) -> None:
+    def _letters(self, wrong: Mapping[int, str]) -> Iterator[DeadLetter]:
+        for place, rows in groupby(wrong, self._index.__getitem__):
+            elements = ((row, self._elements[row] if self._elements else None) for row in rows)
+            yield from dead_letters(place, (Rejected("timestamp", wrong[row], element) for row, element in elements))
+
+    def _add(self, found: Mapping[int, Sequence[Any]], places: Sequence[int], elements: Sequence[int] | None) -> None:
         start, n = len(self._index), len(places)
-        codes, capacity, pack = self._schema.layout.codes, self._values.shape[1], _pack(n)
+        matrix, codes, pack = self._with_room(n), self._schema.layout.codes, _pack(n)
+        buffer, width = matrix.reshape(-1).view(np.uint8), matrix.shape[1]
         for target, values in found.items():
             if target < 0:
                 continue
             try:
                 numbers = map(codes[target].__getitem__, values) if target in codes else values
-                pack(self._bytes, (target * capacity + start) * 8, *numbers)
+                pack(buffer, (target * width + start) * 8, *numbers)
             except struct.error:  # nulls, which become NaN
-                self._values[target, start : start + n] = values
+                matrix[target, start : start + n] = values
             except KeyError:
-                self._values[target, start : start + n] = self._codes(target, values, start)
+                matrix[target, start : start + n] = self._codes(target, values, start)
             self._written.add(target)
         self._timestamps += self._timestamps_of(found, places)
-        self._hashes.append(self._hashes_of(found, places))
+        self._hashes.append(self._hashes_of(found, places, elements))
         self._index += places
+        self._elements += elements or ()
+
+    def _with_room(self, n: int) -> NDArray[np.float64]:
+        """The matrix of values, (columns, events), with room for ``n`` events more."""
+        needed, (columns, width) = len(self._index) + n, self._values.shape
+        if needed > width:
+            larger = np.empty((columns, max(needed, 2 * width)))
+            larger[:, :width] = self._values
+            self._values = larger
+        return self._values
 
     def _codes(self, column: int, values: Sequence[Any], start: int) -> list[float]:
         """Numbers of categories some of which the grid does not know."""
@@ -97,23 +123,23 @@ class Columns:
                 self._unseen += [(start + i, *what) for what in unseen]
         return codes
 
-    def _timestamps_of(self, found: Found, places: Sequence[int]) -> Sequence[object]:
+    def _timestamps_of(self, found: Mapping[int, Sequence[Any]], places: Sequence[int]) -> Sequence[object]:
         if self._source.event_time is EventTime.RECORD:
             return [None] * len(places)
         place = self._source.mapping.timestamp
         return found[TIMESTAMP] if isinstance(place, At) else [*map(timestamp, beside(place, self._records, places))]
 
-    def _hashes_of(self, found: Found, places: Sequence[int]) -> NDArray[np.uint64]:
+    def _hashes_of(
+        self, found: Mapping[int, Sequence[Any]], places: Sequence[int], elements: Sequence[int] | None
+    ) -> NDArray[np.uint64]:
         place = self._source.mapping.prediction_id
-        identities = found[IDENTITY] if isinstance(place, At) else beside(place, self._records, places)
-        hashed: Sequence[Any]
-        try:
-            hashed = list(map(str.encode, identities))
-        except TypeError:  # other ids than texts, or none
-            own = map(self._records.values.__getitem__, places)
-            hashed = [
-                own if known is None else known for known, own in zip(map(identity_bytes, identities), own, strict=True)
-            ]
+        said = found[IDENTITY] if isinstance(place, At) else beside(place, self._records, places)
+        hashed: Iterable[bytes]
+        if elements is None and set(map(type, said)) == {str}:
+            hashed = map(str.encode, said)
+        else:
+            messages: Iterator[Any] = map(self._records.values.__getitem__, places)
+            hashed = map(identity_of, repeat(place), said, messages, elements or repeat(None))
         return np.fromiter(map(xxh3_64_intdigest, hashed), dtype=np.uint64, count=len(places))
 
 

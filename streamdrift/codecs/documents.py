@@ -7,10 +7,12 @@ a message that is no event.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+
+from streamdrift.events import DeadLetter
 
 MAX_NAME_LENGTH: Final = 256
 """Most characters of a model's id and version: they stand in the key and value of every summary."""
@@ -19,9 +21,19 @@ MAX_NAME_LENGTH: Final = 256
 class Rejected(Exception):
     """A message, or an element of one, that is not an event: control flow inside the codecs."""
 
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, reason: str, message: str, element: int | None = None) -> None:
+        super().__init__(message if element is None else f"element {element}: {message}")
         self.reason = reason
+
+
+def dead_letters(place: int, refusals: Iterable[Rejected]) -> Iterator[DeadLetter]:
+    """What becomes of a message: elements that are refused for one reason share a letter."""
+    by_reason: dict[str, list[str]] = {}
+    for rejected in refusals:
+        by_reason.setdefault(rejected.reason, []).append(str(rejected))
+    for reason, (first, *others) in by_reason.items():
+        message = f"{first} (and {len(others)} more)" if others else first
+        yield DeadLetter(place, reason, message, 1 + len(others))
 
 
 def parse(value: bytes) -> Any:  # noqa: ANN401 — a JSON value

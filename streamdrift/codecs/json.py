@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from streamdrift.codecs.columns import Columns
-from streamdrift.codecs.documents import Rejected
+from streamdrift.codecs.documents import Rejected, dead_letters
+from streamdrift.codecs.fields import without
 from streamdrift.codecs.places import Event, Finder, Model, model_of
 from streamdrift.codecs.rows import Rows
-from streamdrift.codecs.schema import Names, Schema, without
+from streamdrift.codecs.schema import Names, Schema
 from streamdrift.codecs.source import Decoded, DecodedBatch, Source
 from streamdrift.events import DeadLetter
 from streamdrift.grids import Grid, blind_grid
@@ -67,7 +68,7 @@ class JsonDecoder:
         """The events and dead letters of a batch; control records must have been taken out before."""
         work = _Work(records)
         places = self._readable(work)
-        if self._source.mapping.explode is None:
+        if self._names.are_of_messages:
             places = self._take_fast(places, work)
         self._take_slowly(sorted(places), work)
         for model, rows in work.rows.items():
@@ -118,6 +119,8 @@ class JsonDecoder:
             part, dead = columns.batch()
             work.parts[schema.model].append(part)
             work.dead += dead
+            work.exploded += columns.exploded
+            work.eventless += columns.eventless
         return refused
 
     def _by_model(self, places: Sequence[int], unclear: list[int], work: _Work) -> dict[Model, list[int]]:
@@ -150,15 +153,10 @@ class JsonDecoder:
                 continue
             work.exploded += max(0, len(found) - 1)
             work.eventless += not found
-            refused: dict[str, list[str]] = {}
+            work.dead += dead_letters(place, (event for event in found if isinstance(event, Rejected)))
             for event in found:
-                if isinstance(event, Rejected):
-                    refused.setdefault(event.reason, []).append(str(event))
-                else:
+                if isinstance(event, Event):
                     self._add(event, place, work)
-            for reason, complaints in refused.items():
-                more = f" (and {len(complaints) - 1} more)" if len(complaints) > 1 else ""
-                work.dead.append(DeadLetter(place, reason, complaints[0] + more, len(complaints)))
 
     def _add(self, event: Event, place: int, work: _Work) -> None:
         rows = work.rows.get(event.model)

@@ -88,7 +88,7 @@ class Finder:
         try:
             return self._event(found)
         except Rejected as rejected:
-            return Rejected(rejected.reason, f"element {found.row}: {rejected}")
+            return Rejected(rejected.reason, str(rejected), found.row)
 
     def _model(self, found: _Found) -> Model:
         return model_of(found.at(self._mapping.model_id), found.at(self._mapping.model_version))
@@ -100,7 +100,7 @@ class Finder:
             raise Rejected("schema", "prediction: expected an object")
         if features is None and prediction is None:
             raise Rejected("schema", "features: expected an object")
-        return Event(model, time, found.identity(self._mapping.prediction_id), features, prediction)
+        return Event(model, time, self._identity(found), features, prediction)
 
     def _time(self, found: _Found) -> int:
         try:
@@ -109,6 +109,10 @@ class Finder:
             )
         except ValueError as error:
             raise Rejected("timestamp", str(error)) from None
+
+    def _identity(self, found: _Found) -> bytes:
+        place = self._mapping.prediction_id
+        return identity_of(place, found.at(place), found.records.values[found.place] or b"", found.row)
 
     def _features(self, found: _Found) -> Mapping[str, Any] | None:
         value, names = found.at(self._mapping.features), self._mapping.feature_names
@@ -151,14 +155,6 @@ class _Found(NamedTuple):
             return beside(place, self.records, [self.place])[0]
         document = self.document if place.array is None else self.elements[place.array]
         return follow(document, place.path, ABSENT)
-
-    def identity(self, place: Place) -> bytes:
-        """The id, or the message itself where there is none; with the row where several events would share it."""
-        identity = identity_bytes(self.at(place))
-        if identity is not None and isinstance(place, At) and place.array is not None:
-            return identity
-        whole = (self.records.values[self.place] or b"") if identity is None else identity
-        return whole if self.row is None else b"%b/%d" % (whole, self.row)
 
 
 def used_paths(mapping: places.Mapping) -> Iterator[Path]:
@@ -209,11 +205,17 @@ def model_of(model_id: object, model_version: object) -> Model:
     return model_name(_text(model_id), "model_id"), version
 
 
-def identity_bytes(value: object) -> bytes | None:
-    """What is hashed of a prediction id; None for what is none."""
-    if isinstance(value, str | int):
-        return str(value).encode("utf-8", "surrogatepass")
-    return value if isinstance(value, bytes) else None
+def identity_of(place: Place, said: object, message: bytes, row: int | None) -> bytes:
+    """What is hashed of an event: the id that is said, or the message where there is none.
+
+    Of a message that is exploded, ``row`` is the element: the id of the whole message is completed by it.
+    """
+    if isinstance(said, str | int):
+        said = str(said).encode("utf-8", "surrogatepass")
+    whole = said if isinstance(said, bytes) else message
+    if row is None or (whole is said and isinstance(place, At) and place.array is not None):
+        return whole
+    return b"%b/%d" % (whole, row)
 
 
 def _text(value: object) -> object:
