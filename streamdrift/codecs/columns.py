@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -87,14 +88,20 @@ class Columns:
     def _add(self, found: Mapping[int, Sequence[Any]], places: Sequence[int], elements: Sequence[int] | None) -> None:
         start, n = len(self._index), len(places)
         matrix, codes, pack = self._with_room(n), self._schema.layout.codes, _pack(n)
+        nullable = self._schema.nullable
         buffer, width = matrix.reshape(-1).view(np.uint8), matrix.shape[1]
         for target, values in found.items():
             if target < 0:
                 continue
+            numbers: Iterable[Any] = values
+            if target in codes:
+                numbers = map(codes[target].__getitem__, values)
+            elif target in nullable:
+                numbers = [math.nan if value is None else value for value in values]
             try:
-                numbers = map(codes[target].__getitem__, values) if target in codes else values
                 pack(buffer, (target * width + start) * 8, *numbers)
             except struct.error:  # nulls, which become NaN
+                nullable.add(target)
                 matrix[target, start : start + n] = values
             except KeyError:
                 matrix[target, start : start + n] = self._codes(target, values, start)

@@ -46,6 +46,8 @@ class Schema:
         # The objects of a block stay in the processor's cache; the more of them, the less a call costs each.
         events = 256 if len(layout.read) <= 32 else 128 if len(layout.read) <= 100 else 64  # noqa: PLR2004
         self.block = events if source.mapping.explode is None else events // 8
+        self.nullable: set[int] = set()
+        """Columns of numbers in which null was seen, which packs no number; only a hint."""
         self._reader: Reader | None = None
         if not layout.grid.blind and not layout.is_derived:
             with suppress(Conflict):  # a value that is an object too has no type
