@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from typing import Any
 import pytest
 from xxhash import xxh3_64_intdigest
 
-from streamdrift.assembly import Service, topology
+from streamdrift.assembly import YOUNG_OBJECTS, Service, settle, topology
 from streamdrift.generator import PREDICTIONS_TOPIC, Message
 from streamdrift.kafka.commit import publish
 from streamdrift.kafka.subscriber import Subscriber
@@ -288,3 +289,14 @@ def test_the_command_stops_cleanly_at_sigterm_and_has_committed(apache_kafka: Ap
         site.end_stream()
         wait_for_records(service, 3)
         assert source_of(service).consumed == 3, "what the command had read was committed"
+
+
+def test_what_has_started_is_left_alone_by_the_garbage_collector() -> None:
+    thresholds = gc.get_threshold()
+    try:
+        settle()
+        assert gc.get_freeze_count() > YOUNG_OBJECTS
+        assert gc.get_threshold() == (YOUNG_OBJECTS, *thresholds[1:])
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)

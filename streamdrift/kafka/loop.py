@@ -29,8 +29,8 @@ from streamdrift.stages.stage import Stage, Start
 class Pace:
     """How the loop divides its time."""
 
-    batch_size: int = 4096
-    """Most messages a poll, of all partitions together."""
+    batch_size: int = 2048
+    """Most messages a poll, of all partitions together: so many still lie in the processor's cache to be decoded."""
     poll_timeout: float = 0.1
     """Seconds for which a poll gathers messages; also the longest wait of a stop, and of a lone record."""
     refresh_interval: float = 1.0

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import yaml
 
 from streamdrift import logs
-from streamdrift.assembly import Service
+from streamdrift.assembly import Service, settle
 from streamdrift.kafka.client import Cluster
 from streamdrift.kafka.loop import StageLoop
 from streamdrift.settings import Settings
@@ -43,6 +43,7 @@ def streamdrift(job: Job) -> Outcome:
     importlib.import_module("river.drift")  # the first detector would import it, with scipy: a second of the start
     service = (_ProfiledService if job.profile else Service)(_settings(job), cluster=_cluster(job))
     service.start()
+    settle()
     try:
         _await(service, lambda: all(loop.assigned for loop in service.status().loops), 0.001)
         first = _mark(service)
