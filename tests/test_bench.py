@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from streamdrift.kafka.embedded import EMBEDDED_PARTITIONS
-from tests.bench import topics
+from tests.bench import hour, topics
 from tests.bench.comparison import Plan, Runner
 from tests.bench.detect import Plan as FleetPlan
 from tests.bench.detect import measure
@@ -27,9 +27,9 @@ def place(embedded_broker: EmbeddedTestBroker) -> topics.Place:
 
 
 def test_every_side_reads_every_message_and_streamdrift_counts_every_event(place: topics.Place, tmp_path: Path) -> None:
-    plan = Plan(features=20, events=EVENTS, pairs=1, rate=100.0, bad=0.01)
+    plan = Plan(features=20, events=EVENTS, pairs=1, rate=100.0, bad=0.01, mapped=True)
     compared = Runner(place, tmp_path, print).compare(plan)
-    assert compared.outcomes.keys() == {"floor", "streamdrift", "river", "bad"}
+    assert compared.outcomes.keys() == {"floor", "streamdrift", "river", "bad", "mapped"}
     read = {side: (outcome.messages, outcome.events) for side, [outcome] in compared.outcomes.items()}
     assert read.pop("bad") == (EVENTS, EVENTS - EVENTS // 100), "dead letters are no events"
     assert set(read.values()) == {(EVENTS, EVENTS)}
@@ -52,6 +52,7 @@ def test_the_command_ends_with_a_line_of_json() -> None:
         "1",
         "--bad",
         "0",
+        "--no-mapped",
         "--models",
         "2",
     ]
@@ -68,6 +69,15 @@ def test_the_command_ends_with_a_line_of_json() -> None:
     assert "pair 1 of 1" in ended.stderr
 
 
+def test_events_in_which_nothing_changes_are_read_and_nothing_is_reported(place: topics.Place, tmp_path: Path) -> None:
+    quiet = hour.measure(Runner(place, tmp_path, print), print, seconds=60)
+    assert quiet.events == 60 * hour.RATE
+    assert quiet.incidents == 0
+    assert quiet.cost > 0
+    assert "incidents" in "\n".join(hour.table_of(quiet))
+    assert hour.result_of(quiet)["hour"]["incidents"] == 0
+
+
 def test_a_fleet_is_folded_tick_by_tick_with_a_full_window_and_snapshots() -> None:
     cost = measure(FleetPlan(models=2, features=4, rate=20.0, ticks=7))
     assert min(cost.seconds[part] for part in ("fold", "collect", "snapshot")) > 0
@@ -78,7 +88,7 @@ def test_a_fleet_is_folded_tick_by_tick_with_a_full_window_and_snapshots() -> No
 def test_more_events_than_the_embedded_broker_keeps_are_refused(place: topics.Place) -> None:
     assert topics.PARTITIONS == EMBEDDED_PARTITIONS
     with pytest.raises(topics.DoesNotFit, match="5 MiB"):
-        topics.fill(place, "too-much", features=200, count=100_000, rate=1.0)
+        topics.room_for(place, features=200, count=100_000)
 
 
 def test_quartiles_are_those_of_the_values_between() -> None:

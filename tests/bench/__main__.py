@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from streamdrift import logs
+from tests.bench import hour
 from tests.bench.comparison import Plan, Runner, SideFailed
 from tests.bench.detect import Plan as FleetPlan
 from tests.bench.detect import measure, result_of, table_of
@@ -53,8 +54,21 @@ def _run(arguments: argparse.Namespace, found: Place, runner: Runner) -> None:
     for plan in plans:
         comparisons.append(runner.compare(plan))
         print(*table(comparisons[-1], found.name), "", sep="\n", flush=True)
+    quiet = _hour(arguments, found, runner)
     fleet = _fleet(arguments.models)
-    print(json.dumps({**result(comparisons), **fleet}))
+    print(json.dumps({**result(comparisons), **quiet, **fleet}))
+
+
+def _hour(arguments: argparse.Namespace, found: Place, runner: Runner) -> Mapping[str, Any]:
+    """What is reported while nothing changes."""
+    if not arguments.hour:
+        return {}
+    if found.embedded:
+        _tell("one hour is left out: the embedded broker does not hold its events")
+        return {}
+    measured = hour.measure(runner, _tell)
+    print(*hour.table_of(measured), "", sep="\n", flush=True)
+    return hour.result_of(measured)
 
 
 def _fleet(models: int) -> Mapping[str, Any]:
@@ -70,7 +84,7 @@ def _plan(arguments: argparse.Namespace, found: Place, features: int, quix: Path
     events = arguments.events or min(MOST, VALUES // features)
     if found.embedded and not arguments.events:
         events = min(events, most_events(features))
-    return Plan(features, events, arguments.pairs, arguments.rate, arguments.bad, quix)
+    return Plan(features, events, arguments.pairs, arguments.rate, arguments.bad, arguments.mapped, quix)
 
 
 def _quix(found: Place) -> Path | None:
@@ -94,6 +108,8 @@ def _arguments() -> argparse.Namespace:
     add("--pairs", type=int, default=7, metavar="N", help="how often each side is run (7)")
     add("--rate", type=float, default=1000.0, metavar="R", help="events a second of event time (1000)")
     add("--bad", type=float, default=0.01, metavar="SHARE", help="share of bad messages in one more topic (0.01)")
+    add("--mapped", action=argparse.BooleanOptionalAction, default=True, help="run through a mapping too (yes)")
+    add("--hour", action=argparse.BooleanOptionalAction, default=True, help="run an hour without a change too (yes)")
     add("--models", type=int, default=1_000, metavar="N", help="models of a fleet that detect alone is run with (1000)")
     add("--broker", choices=["auto", "apache", "embedded"], default="auto", help="auto: Apache Kafka if it is there")
     add("--quix", action="store_true", help="compare with quixstreams too, in an environment under .cache")

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from tests.bench.jobs import MODEL_ID, MODEL_VERSION, feature_types
 
+Message = tuple[str, bytes, int]
+"""Key, value and event time in microseconds."""
+
 START_US: Final = round(datetime(2026, 3, 2, tzinfo=UTC).timestamp() * 1e6)
 CHUNK: Final = 4096
 
@@ -43,8 +46,8 @@ def training_table(features: int, rows: int = 20_000) -> dict[str, Sequence[Any]
     return {**columns, "prediction.score": scores, "prediction.label": labels}
 
 
-def messages(features: int, count: int, events_per_second: float) -> Iterator[tuple[str, bytes, int]]:
-    """(prediction id, JSON event, event time in microseconds) in the order of time, the same on every call."""
+def messages(features: int, count: int, events_per_second: float) -> Iterator[Message]:
+    """JSON events, with the prediction's id as key, in the order of time, the same on every call."""
     types = feature_types(features)
     step_us = 1e6 / events_per_second
     for start in range(0, count, CHUNK):
@@ -66,6 +69,18 @@ def messages(features: int, count: int, events_per_second: float) -> Iterator[tu
                 "prediction": {"label": label, "score": score},
             }
             yield prediction_id, msgspec.json.encode(event), time_us
+
+
+def moved(value: bytes) -> bytes:
+    """An event as services write it that never heard of the contract: nested otherwise, and without its model."""
+    event = msgspec.json.decode(value)
+    return msgspec.json.encode(
+        {
+            "meta": {"id": event["prediction_id"], "ts": event["timestamp"]},
+            "request": {"inputs": event["features"]},
+            "response": event["prediction"],
+        }
+    )
 
 
 def malformed(value: bytes, number: int) -> bytes:

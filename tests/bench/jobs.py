@@ -33,6 +33,11 @@ class Job(msgspec.Struct, frozen=True):
     """How many the topic holds, without the markers that end it."""
     events: int = 0
     """How many of these are events; the others are malformed."""
+    model_id: str = MODEL_ID
+    model_version: str = MODEL_VERSION
+    """Whose baseline it is."""
+    mapped: bool = False
+    """Whether the parts of an event stand where ``events.moved`` puts them."""
     profile: bool = False
 
 
@@ -46,6 +51,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """How many were read, markers left out."""
     events: int
     """How many of these were counted as events."""
+    incidents: int = 0
+    """Reported by streamdrift."""
     note: str = ""
     """For a person: what the profiler saw, or what was found."""
 

@@ -23,6 +23,7 @@ RATIOS: Final = (
     Ratio("ratio_vs_river", "river", "streamdrift", "events per CPU second, of the plain loop's (2 at 20, 3.5 at 200)"),
     Ratio("share_of_floor", "floor", "streamdrift", "of fetch + decode (0.75 or more)"),
     Ratio("cost_of_bad_messages", "bad", "streamdrift", "of a message where some are bad (1.1 or less)"),
+    Ratio("cost_of_mapping", "mapped", "streamdrift", "of an event that stands where the contract puts it"),
     Ratio("ratio_vs_quix", "quix", "streamdrift", "events per CPU second, of quixstreams'"),
 )
 

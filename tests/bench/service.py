@@ -8,6 +8,7 @@ import io
 import pstats
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -15,10 +16,12 @@ import yaml
 
 from streamdrift import logs
 from streamdrift.assembly import Service, settle
+from streamdrift.codecs import mapping as places
+from streamdrift.codecs.mapping import At, Const, PredictionParts
 from streamdrift.kafka.client import Cluster
 from streamdrift.kafka.loop import StageLoop
 from streamdrift.settings import Settings
-from tests.bench.jobs import BASELINE, MODEL_ID, MODEL_VERSION, PATIENCE, Job, Outcome
+from tests.bench.jobs import BASELINE, PATIENCE, Job, Outcome
 
 TOPICS: Final = ("summaries", "state", "grids", "alerts", "dead_letters")
 
@@ -41,7 +44,7 @@ def streamdrift(job: Job) -> Outcome:
     """
     logs.set_up("warning", "console")
     importlib.import_module("river.drift")  # the first detector would import it, with scipy: a second of the start
-    service = (_ProfiledService if job.profile else Service)(_settings(job), cluster=_cluster(job))
+    service = _service(job)
     service.start()
     settle()
     try:
@@ -54,13 +57,21 @@ def streamdrift(job: Job) -> Outcome:
         _await(service, lambda: _events(service) >= job.events, 0.05)
         ended = _mark(service)
         (source,), events = service.status().sources, _events(service)
+        incidents = sum(len(model.incidents) for model in service.status().models)
     finally:
         service.stop()
     if source.late:
         raise SystemExit(f"{source.late} events were late: not the comparison that is meant")
     note = _hottest(service.profiles) if isinstance(service, _ProfiledService) else ""
     read = source.consumed - source.control
-    return Outcome(ended.cpu_seconds - begun.cpu_seconds, read - begun.messages, read, events, note)
+    return Outcome(ended.cpu_seconds - begun.cpu_seconds, read - begun.messages, read, events, incidents, note)
+
+
+def _service(job: Job) -> Service:
+    settings, cluster = _settings(job), _cluster(job)
+    if job.mapped:
+        return _MappedService(settings, job, cluster)
+    return (_ProfiledService if job.profile else Service)(settings, cluster=cluster)
 
 
 def _settings(job: Job) -> Settings:
@@ -75,7 +86,7 @@ def _settings(job: Job) -> Settings:
         "topics": {key: f"{job.run}-{key}" for key in TOPICS},
         # The events are of the past: time ends with the marker that ends the topic, not with today's clock.
         "time": {"idle": "hold"},
-        "models": {MODEL_ID: {"baselines": {MODEL_VERSION: BASELINE}}},
+        "models": {job.model_id: {"baselines": {job.model_version: BASELINE}}},
         "http": {"host": "127.0.0.1", "port": 0},
     }
     path = Path(job.directory) / f"{job.run}.yaml"
@@ -108,6 +119,23 @@ def _await(service: Service, happened: Callable[[], object], pause: float) -> No
         elif time.monotonic() - since > PATIENCE:
             raise _Stalled(str(service.status()))
         time.sleep(pause)
+
+
+class _MappedService(Service):
+    """A service whose events stand where ``events.moved`` puts their parts."""
+
+    def __init__(self, settings: Settings, job: Job, cluster: Cluster | None) -> None:
+        super().__init__(settings, cluster=cluster)
+        mapping = places.Mapping(
+            model_id=Const(job.model_id),
+            model_version=Const(job.model_version),
+            timestamp=At.parse("meta.ts"),
+            prediction_id=At.parse("meta.id"),
+            features=At.parse("request.inputs"),
+            prediction=PredictionParts(label=At.parse("response.label"), score=At.parse("response.score")),
+        )
+        sources = [replace(source, mapping=mapping) for source in self._topology.sources]
+        self._topology = replace(self._topology, sources=sources)
 
 
 class _ProfiledService(Service):

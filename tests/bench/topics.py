@@ -7,7 +7,7 @@ the process that starts the sides.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -16,7 +16,7 @@ from streamdrift.kafka.commit import publish
 from streamdrift.kafka.sender import Sender
 from streamdrift.records import OutputRecord
 from streamdrift.stages.summarise import CONTROL_HEADER, END_OF_STREAM
-from tests.bench.events import malformed, messages
+from tests.bench.events import Message, malformed, messages
 from tests.support.apache_kafka import VERSION, ApacheKafka, KafkaUnavailable
 from tests.support.brokers import Broker, EmbeddedTestBroker
 
@@ -72,19 +72,24 @@ def most_events(features: int) -> int:
     return int(PARTITIONS * EMBEDDED_BYTES / (max(sample) + 100)) // 1000 * 1000
 
 
-def fill(place: Place, name: str, features: int, count: int, rate: float, bad: float = 0.0) -> Topic:
-    """Make a topic with so many messages, a share ``bad`` of them malformed, and a marker that ends it."""
+def room_for(place: Place, features: int, count: int) -> None:
+    """Raises ``DoesNotFit`` unless the broker can hold so many events."""
     if place.embedded and count > most_events(features):
         raise DoesNotFit(
             f"the embedded broker keeps 5 MiB of a partition: {count} events of {features} features do not fit, "
             f"{most_events(features)} do (--events)"
         )
+
+
+def fill(place: Place, name: str, events: Iterable[Message], bad: float = 0.0) -> Topic:
+    """Make a topic of these messages, a share ``bad`` of them malformed, and a marker that ends it."""
     place.broker.create_topic(name, PARTITIONS, {"retention.ms": "-1", "segment.bytes": "67108864"})
     every = round(1 / bad) if bad else 0
-    spoilt = size = 0
+    count = spoilt = size = 0
     with Sender(place.broker.cluster) as sender:
-        for number, (key, event, time_us) in enumerate(messages(features, count, rate)):
+        for number, (key, event, time_us) in enumerate(events):
             value = event
+            count += 1
             if every and number % every == every // 2:
                 value = malformed(event, spoilt)
                 spoilt += 1
