@@ -30,6 +30,7 @@ from streamdrift.detectors.river import RiverSpec
 from streamdrift.entries import BaselineSet, PartitionProgress, Progress, SummaryPart, decode, encode
 from streamdrift.fold import FoldConfig
 from streamdrift.grids import SCORE
+from streamdrift.learning import LearningConfig
 from streamdrift.monitor import MonitorConfig
 from streamdrift.records import Position, RecordBatch, TopicPartition
 from streamdrift.stages.detect import Detect, DetectConfig
@@ -40,8 +41,10 @@ from streamdrift.summaries import SummaryKey
 from streamdrift.tables import baseline_from_columns
 from streamdrift.telemetry import StreamdriftCollector
 from streamdrift.ticks import MICROSECONDS
+from streamdrift.watch import WatchConfig
 from tests.bench.events import START_US, messages, training_table
 from tests.bench.jobs import MODEL_ID, MODEL_VERSION
+from tests.support.books import book
 
 TICK_S: Final = 10
 RECORDS: Final = 4
@@ -101,7 +104,7 @@ def measure(plan: Plan, tell: Callable[[str], None] = lambda _: None) -> Cost:
     template = baseline_from_columns(table, model_id=MODEL_ID, model_version=MODEL_VERSION)
     patterns = _patterns(plan, template)
     fleet = {baseline.id: baseline for baseline in map(_of_model(template), range(plan.models))}
-    stage = Detect(DetectConfig(_fold_config()), fleet.__getitem__)
+    stage = Detect(DetectConfig(_fold_config()), book(fleet.values()))
     stage.assigned(SUMMARIES, Position(0), {})
     return _Run(plan, stage, fleet, patterns, tell).measured()
 
@@ -198,9 +201,8 @@ class _Run:
 def _patterns(plan: Plan, template: Baseline) -> list[list[SummaryPart]]:
     """Summary records of some ticks, written by summarise from events."""
     sources = [Source(INPUT.topic)]
-    grids = {(MODEL_ID, MODEL_VERSION): template.grid}
     config = SummariseConfig(tick_us=TICK_S * MICROSECONDS, summaries_partitions=1)
-    stage = Summarise(config, sources, grids, lambda _: {SCORE})
+    stage = Summarise(config, sources, book(grids=[template.grid]), lambda _: {SCORE})
     stage.topology({INPUT.topic: 1})
     stage.assigned(INPUT, Position(0), {})
     a_record = max(1, round(plan.rate * TICK_S / RECORDS))
@@ -228,7 +230,7 @@ def _model(baseline: Baseline) -> tuple[str, str]:
 
 def _fold_config() -> FoldConfig:
     tick_us = TICK_S * MICROSECONDS
-    config = MonitorConfig(tick_us, 3_600 * MICROSECONDS, RIVER)
+    config = WatchConfig(MonitorConfig(tick_us, 3_600 * MICROSECONDS, RIVER), LearningConfig())
     return FoldConfig(tick_us, lambda _: config, (), [INPUT.topic], 100_000)
 
 

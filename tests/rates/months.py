@@ -30,6 +30,7 @@ from streamdrift.summaries.pairs import MAX_ENTRIES
 from streamdrift.ticks import MICROSECONDS
 from streamdrift.topology import Topology, TopologyDriver
 from tests.rates.population import MODEL, Counted, baseline, changed, columns, names_of
+from tests.support.books import book
 
 START: Final = int(datetime(2026, 3, 2, tzinfo=UTC).timestamp())
 DAY: Final = 86_400
@@ -228,7 +229,7 @@ def _drawn(plan: Plan) -> Month:
     """Summaries, tick by tick, as summarise writes them."""
     month, known = Month(plan), _baseline(plan.seed)
     config = _topology(plan.seed).detect.fold
-    fold = PartitionFold(config, {known.id: known}.__getitem__)
+    fold = PartitionFold(config, book([known]))
     log = _Log(fold, month)
     log.append(BaselineSet(*MODEL, known.id))
     rng = np.random.default_rng([plan.seed, 2])
