@@ -120,7 +120,7 @@ class _View:
         self._column: Column = reference.grid.columns[column]
         published = reference.publish(window)
         self._before, self._after = reference.published[column], published[column]
-        self.effect: dict[str, float] = reference.effects(window, column, published)
+        [self.effect] = reference.effects(window, [column])
 
     @property
     def is_quality(self) -> bool:

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from streamdrift.detectors.detector import Ticks
 from streamdrift.errors import StateError
@@ -110,23 +111,10 @@ class PublishedWindow:
     def _scored(self) -> list[Mapping[str, Any] | None]:
         reference = self._reference
         whole = reduce(add, (window for _, _, window in self._panes), reference.empty())
-        published = reference.publish(whole)
         return [
-            self._score(whole, i, published) if counts.sum() >= ENOUGH else None for i, counts in enumerate(published)
+            _view(effects, counts) if counts.sum() >= ENOUGH else None
+            for effects, counts in zip(reference.effects(whole), reference.publish(whole), strict=True)
         ]
-
-    def _score(self, whole: Window, column: int, published: np.ndarray[Any, np.dtype[np.int64]]) -> Mapping[str, Any]:
-        effects = self._reference.effects(whole, column, published)
-        counts = published[column]
-        specials = counts[-SPECIAL_SLOTS:] / counts.sum()
-        return {
-            "mean": effects.pop("mean_after", None),
-            "baseline_mean": effects.pop("mean_before", None),
-            "effects": effects,
-            "missing_ratio": float(specials[MISSING]),
-            "unseen_ratio": float(specials[UNSEEN]),
-            "type_error_ratio": float(specials[TYPE_ERROR]),
-        }
 
     def state(self) -> object:
         """Values that MessagePack can hold."""
@@ -145,3 +133,18 @@ class PublishedWindow:
         filling = None if saved.filling is None else window(saved.filling)
         self._panes, self._filling, self._until = panes, filling, saved.until
         self._columns = None
+
+
+def _view(effects: dict[str, float], counts: NDArray[np.int64]) -> Mapping[str, Any]:
+    """Scores and shares of a column of these published counts."""
+    missing, unseen, type_error = (
+        float(counts[slot - SPECIAL_SLOTS] / counts.sum()) for slot in (MISSING, UNSEEN, TYPE_ERROR)
+    )
+    return {
+        "mean": effects.pop("mean_after", None),
+        "baseline_mean": effects.pop("mean_before", None),
+        "effects": effects,
+        "missing_ratio": missing,
+        "unseen_ratio": unseen,
+        "type_error_ratio": type_error,
+    }

@@ -11,8 +11,10 @@ with the three special slots (unseen, missing, type error) beside the bins on ev
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import msgspec
@@ -29,6 +31,7 @@ from streamdrift.summaries import Moments, Names, Summary
 
 WINDOW_BINS: Final = 32
 PUBLISHED_BINS: Final = 10
+WINDOW_SLOTS: Final = WINDOW_BINS + SPECIAL_SLOTS
 PUBLISHED_SLOTS: Final = PUBLISHED_BINS + SPECIAL_SLOTS
 
 
@@ -165,50 +168,97 @@ class Reference:
         unit, center = float(self.grid.units[column]), float(self.grid.centers[column])
         return center + unit * window.moments.mean(column, n), unit * window.moments.variance(column, n) ** 0.5
 
-    def effects(self, window: Window, column: int, published: NDArray[np.int64]) -> dict[str, float]:
-        """Every published score of a column that can be computed; ``published`` are the window's published counts.
+    def effects(self, window: Window, columns: Sequence[int] | None = None) -> list[dict[str, float]]:
+        """Every published score that can be computed of each of some columns; of all of them if None.
 
         Keys: psi and jensen_shannon (corrected), kolmogorov_smirnov and wasserstein for numbers, l_infinity for
         categories, mean_before, mean_after and mean_shift_sd. A score without meaning here is left out.
         """
-        ours, theirs = self.published[column], published[column]
-        if not (ours.sum() and theirs.sum()):
-            return {}
+        chosen = np.arange(len(self.grid.columns)) if columns is None else np.asarray(columns, dtype=np.int64)
+        found: list[dict[str, float]] = [{} for _ in self.grid.columns]
+        ours, theirs = self.published, self.publish(window)
+        both = chosen[(ours[chosen].sum(axis=1) > 0) & (theirs[chosen].sum(axis=1) > 0)]
         scores = {
-            "psi": float(effects.corrected_psi(ours, theirs)),
-            "jensen_shannon": float(effects.corrected_jensen_shannon_distance(ours, theirs)),
+            "psi": effects.corrected_psi(ours[both], theirs[both]),
+            "jensen_shannon": effects.corrected_jensen_shannon_distance(ours[both], theirs[both]),
         }
-        before, after = self.of_column(self.window.counts, column), self.of_column(window.counts, column)
-        if self.grid.columns[column].kind is Kind.CATEGORICAL:
-            # A name that nobody knew is a category too; a missing value is not.
-            scores |= _categorical_effects(before[: 1 - SPECIAL_SLOTS], after[: 1 - SPECIAL_SLOTS])
-        else:
-            scores |= self._numeric_effects(window, column, before[:-SPECIAL_SLOTS], after[:-SPECIAL_SLOTS])
-        return {name: score for name, score in scores.items() if np.isfinite(score)}
+        _add(found, both, scores)
+        before, after = self._spread(self.window.counts), self._spread(window.counts)
+        self._add_categorical_effects(found, both[~self._numeric[both]], before, after)
+        self._add_numeric_effects(found, both[self._numeric[both]], window, before, after)
+        return [found[column] for column in chosen.tolist()]
 
-    def _numeric_effects(
-        self, window: Window, column: int, before: NDArray[np.int64], after: NDArray[np.int64]
-    ) -> Mapping[str, float]:
-        ours, theirs = self.mean_and_sd(self.window, column), self.mean_and_sd(window, column)
-        if ours is None or theirs is None:
-            return {}
-        scores = {
-            "kolmogorov_smirnov": float(effects.kolmogorov_smirnov(before, after)),
-            "mean_before": ours[0],
-            "mean_after": theirs[0],
-        }
-        if np.isfinite(ours[1]):
-            with np.errstate(over="ignore", invalid="ignore"):  # edges at both ends of float64: no distance, see above
-                shift = effects.mean_shift_sd(ours[0], theirs[0], ours[1])
-                distance = effects.wasserstein_with_means(before, after, self.edges[column], ours[1], shift)
-            scores |= {"wasserstein": float(distance), "mean_shift_sd": shift}
-        return scores
+    def _spread(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A window's counts, bins of a column from the left, special slots at the right end."""
+        flat = np.zeros(len(self.grid.columns) * WINDOW_SLOTS, dtype=np.int64)
+        flat[self._spread_place] = counts
+        return flat.reshape(-1, WINDOW_SLOTS)
+
+    def _add_categorical_effects(
+        self, found: list[dict[str, float]], columns: NDArray[np.int64], *sides: NDArray[np.int64]
+    ) -> None:
+        # A name that nobody knew is a category too; a missing value is not.
+        before, after = (side[:, : 1 - SPECIAL_SLOTS] for side in sides)
+        columns = columns[(before[columns].sum(axis=1) > 0) & (after[columns].sum(axis=1) > 0)]
+        _add(found, columns, {"l_infinity": effects.l_infinity(before[columns], after[columns])})
+
+    def _add_numeric_effects(
+        self, found: list[dict[str, float]], columns: NDArray[np.int64], window: Window, *sides: NDArray[np.int64]
+    ) -> None:
+        before, after = (side[:, :-SPECIAL_SLOTS] for side in sides)
+        columns = columns[(before[columns].sum(axis=1) > 0) & (after[columns].sum(axis=1) > 0)]
+        ours = np.array([self._means_and_sds[i] for i in columns.tolist()]).reshape(-1, 2)
+        theirs = np.array([self.mean_and_sd(window, i) for i in columns.tolist()]).reshape(-1, 2)
+        _add(
+            found,
+            columns,
+            {
+                "kolmogorov_smirnov": effects.kolmogorov_smirnov(before[columns], after[columns]),
+                "mean_before": ours[:, 0],
+                "mean_after": theirs[:, 0],
+            },
+        )
+        known = np.isfinite(ours[:, 1])
+        columns, ours, theirs = columns[known], ours[known], theirs[known]
+        with np.errstate(over="ignore", invalid="ignore"):  # edges at both ends of float64: no distance, left out
+            shifts = np.array([effects.mean_shift_sd(a, b, sd) for (a, sd), (b, _) in zip(ours, theirs, strict=True)])
+            distances = effects.wasserstein_with_means(
+                before[columns], after[columns], self._padded_edges[columns], ours[:, 1], shifts
+            )
+        _add(found, columns, {"wasserstein": distances, "mean_shift_sd": shifts})
+
+    @cached_property
+    def _means_and_sds(self) -> list[tuple[float, float] | None]:
+        return [self.mean_and_sd(self.window, i) for i in range(len(self.grid.columns))]
+
+    @cached_property
+    def _numeric(self) -> NDArray[np.bool_]:
+        return np.array([column.kind is Kind.NUMERIC for column in self.grid.columns], dtype=np.bool_)
+
+    @cached_property
+    def _padded_edges(self) -> NDArray[np.float64]:
+        """Inner edges of the merged bins, NaN behind the last one. Shape (columns, WINDOW_BINS - 1)."""
+        padded = np.full((len(self.edges), WINDOW_BINS - 1), np.nan)
+        for row, edges in zip(padded, self.edges, strict=True):
+            row[: len(edges)] = edges
+        return padded
+
+    @cached_property
+    def _spread_place(self) -> NDArray[np.int64]:
+        """Where each slot of a window goes when columns are made equally wide."""
+        sizes = np.diff(self.offsets)
+        within = np.arange(self.slots) - np.repeat(self.offsets[:-1], sizes)
+        special = within >= np.repeat(sizes - SPECIAL_SLOTS, sizes)
+        within = np.where(special, within + np.repeat(WINDOW_SLOTS - sizes, sizes), within)
+        return np.asarray(within + np.repeat(np.arange(len(sizes)) * WINDOW_SLOTS, sizes), dtype=np.int64)
 
 
-def _categorical_effects(before: NDArray[np.int64], after: NDArray[np.int64]) -> Mapping[str, float]:
-    if not (before.sum() and after.sum()):
-        return {}
-    return {"l_infinity": float(effects.l_infinity(before, after))}
+def _add(found: list[dict[str, float]], columns: NDArray[np.int64], scores: Mapping[str, NDArray[np.float64]]) -> None:
+    """Give the columns their scores, those that are numbers."""
+    for name, values in scores.items():
+        for column, value in zip(columns.tolist(), values.tolist(), strict=True):
+            if math.isfinite(value):
+                found[column][name] = value
 
 
 def _merged(column: Column, counts: NDArray[np.int64], limit: int) -> NDArray[np.int64]:

@@ -508,7 +508,7 @@ def sentence(column: str, change: str) -> str:
         ("amount", "much", "amount shifted up 0.99 sd (about +11.8)"),
         ("amount", "down", "amount shifted down 1 sd (about -12.2)"),
         ("amount", "a hundred times", "amount shifted up 330 sd (about +3,940)"),
-        ("amount", "wide", "amount changed its distribution (PSI 0.76) with the mean where it was"),
+        ("amount", "wide", "amount changed its distribution (PSI 0.74) with the mean where it was"),
         ("amount", "missing", "amount is missing in 20 % of events (0 % in the baseline)"),
         ("amount", "mistyped", "amount has a value of the wrong type in 40 % of events (0 % in the baseline)"),
         (

@@ -42,6 +42,9 @@ from numpy.typing import NDArray
 Counts = NDArray[np.int64] | NDArray[np.float64]
 """Events in each bin. Shape (..., bins)."""
 
+Spread = float | NDArray[np.float64]
+"""Standard deviations. Shape (...)."""
+
 
 def proportions(counts: Counts) -> NDArray[np.float64]:
     """Share of each bin, as (count + ½) / (n + B/2), so that no share is 0. Shape (..., bins).
@@ -194,7 +197,7 @@ def kolmogorov_smirnov(baseline: Counts, current: Counts) -> NDArray[np.float64]
     return np.asarray(np.abs(_cumulated(p) - _cumulated(q)).max(axis=-1))
 
 
-def wasserstein(baseline: Counts, current: Counts, edges: NDArray[np.float64], sd: float) -> NDArray[np.float64]:
+def wasserstein(baseline: Counts, current: Counts, edges: NDArray[np.float64], sd: Spread) -> NDArray[np.float64]:
     """Wasserstein distance W₁ of numeric bins, in the baseline's standard deviations. Shape (...).
 
     W₁ = ∫ |F(x) − G(x)| dx / sd, for values limited to [first edge, last edge] — what lies in the two open bins stands
@@ -213,8 +216,10 @@ def wasserstein(baseline: Counts, current: Counts, edges: NDArray[np.float64], s
     Args:
         baseline: counts of shape (..., bins).
         current: counts of shape (..., bins).
-        edges: inner edges, strictly ascending, in the unit of the values. Shape (bins − 1,).
-        sd: standard deviation of the baseline, in the unit of the values. With sd = 0 every distance but 0 is ∞.
+        edges: inner edges, strictly ascending, in the unit of the values. Shape (..., bins − 1); NaN at the right end
+            of features that have fewer.
+        sd: standard deviation of the baseline, in the unit of the values; shape (...). With sd = 0 every distance but
+            0 is ∞.
 
     Source: Vallender 1974, "Calculation of the Wasserstein distance between probability distributions on the line".
 
@@ -224,7 +229,7 @@ def wasserstein(baseline: Counts, current: Counts, edges: NDArray[np.float64], s
     """
     p, q = _checked_pair(baseline, current)
     edges = np.asarray(edges, dtype=np.float64)
-    if edges.shape != (p.shape[-1] - 1,) or not np.isfinite(edges).all() or (np.diff(edges) <= 0).any():
+    if edges.shape[-1] != p.shape[-1] - 1 or np.isinf(edges).any() or not _ascend(edges):
         raise ValueError(f"{p.shape[-1]} bins need {p.shape[-1] - 1} finite, strictly ascending edges")
     gaps = (_cumulated(p) - _cumulated(q))[..., :-1]  # F − G at each edge
     left, right = gaps[..., :-1], gaps[..., 1:]
@@ -232,15 +237,16 @@ def wasserstein(baseline: Counts, current: Counts, edges: NDArray[np.float64], s
     # Same sign: a trapezium, mean height ends/2. A change of sign: two triangles, (left² + right²)/(2·ends).
     crossing = left * right < 0
     heights = np.where(crossing, (left**2 + right**2) / np.where(crossing, ends, 1.0), ends) / 2
-    distance = np.asarray((heights * np.diff(edges)).sum(axis=-1))
-    return distance / sd if _checked_sd(sd) > 0 else np.where(distance > 0, np.inf, 0.0)
+    distance = np.asarray((heights * np.nan_to_num(np.diff(edges), nan=0.0)).sum(axis=-1))
+    constant = _checked_sd(sd) == 0
+    return np.where(constant, np.where(distance > 0, np.inf, 0.0), distance / np.where(constant, 1.0, sd))
 
 
 def wasserstein_with_means(
     baseline: Counts,
     current: Counts,
     edges: NDArray[np.float64],
-    sd: float,
+    sd: Spread,
     mean_shift: float | NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """``wasserstein``, or the mean's shift where that is more: max(W₁ of the bins, |Δmean|/sd). Shape (...).
@@ -252,8 +258,8 @@ def wasserstein_with_means(
     Args:
         baseline: counts of shape (..., bins).
         current: counts of shape (..., bins).
-        edges: inner edges. Shape (bins − 1,).
-        sd: standard deviation of the baseline.
+        edges: inner edges. Shape (..., bins − 1).
+        sd: standard deviation of the baseline. Shape (...).
         mean_shift: ``mean_shift_sd`` of the same two sides, from their exact moments. Shape (...).
 
     >>> edges, before, after = np.array([0.0, 1.0, 2.0]), np.array([0, 50, 50, 0]), np.array([0, 0, 0, 100])
@@ -290,16 +296,24 @@ def l_infinity(baseline: Counts, current: Counts) -> NDArray[np.float64]:
     return np.asarray(np.abs(_shares(p) - _shares(q)).max(axis=-1))
 
 
-def _checked_sd(sd: float) -> float:
-    if not (math.isfinite(sd) and sd >= 0):
+def _checked_sd(sd: Spread) -> NDArray[np.float64]:
+    spread = np.asarray(sd, dtype=np.float64)
+    if not (np.isfinite(spread).all() and (spread >= 0).all()):
         raise ValueError(f"a standard deviation is finite and not negative, this one is {sd}")
-    return sd
+    return spread
+
+
+def _ascend(edges: NDArray[np.float64]) -> bool:
+    """Whether edges ascend strictly up to the first NaN, and nothing but NaN follows."""
+    known = ~np.isnan(edges)
+    pairs = known[..., 1:]
+    return bool((known[..., :-1] >= pairs).all() and (np.diff(edges)[pairs] > 0).all())
 
 
 def _bias(baseline: Counts, current: Counts) -> NDArray[np.float64]:
     """``psi_bias`` of many pairs of histograms at once. Shape (...)."""
     p, q = _checked_pair(baseline, current)
-    return np.asarray(np.vectorize(psi_bias, otypes=[np.float64])(occupied_bins(p, q), p.sum(axis=-1), q.sum(axis=-1)))
+    return np.asarray((occupied_bins(p, q) - 1) * (1 / q.sum(axis=-1) + 1 / p.sum(axis=-1)))
 
 
 def _smoothed_pair(baseline: Counts, current: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
