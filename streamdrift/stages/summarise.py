@@ -37,6 +37,7 @@ _MOST_COLLECTED: Final = 8 << 20
 """Bytes of events of a partition that wait to be added up together. Many at once cost a fraction of a few each."""
 _BATCH_BYTES: Final = 2_000
 """What a batch takes beside its events."""
+_SLOT_BYTES: Final = 8
 _MOST_SLOTS: Final = 1 << 22
 """Slots of summaries that are held as arrays (32 MB). A backlog of few events a tick would otherwise take gigabytes."""
 
@@ -100,7 +101,7 @@ class _Owned:
     collected_bytes: int = 0
     summaries: dict[SummaryKey, tuple[Grid, Summary]] = field(default_factory=dict)
     slots: int = 0
-    """Size of ``summaries``, in slots of their grids."""
+    """Size of ``summaries``, in slots of their grids; raw rows by what they take."""
     written: list[OutputRecord] = field(default_factory=list)
     """Summaries for which there was no more room, as the records that they become."""
     events_written: int = 0
@@ -215,7 +216,7 @@ class Summarise:
         self._committed_at = now
         commit = self._commit()
         # Nothing is half counted now.
-        if not any(part.summaries for part in self._owned.values()) and self._grids.refresh():
+        if not any(part.summaries or part.collected for part in self._owned.values()) and self._grids.refresh():
             for decoder in self._decoders.values():
                 decoder.forget()
         return commit
@@ -327,7 +328,7 @@ class Summarise:
             key = SummaryKey(grid.model_id, grid.model_version, "", tick)
             before = part.summaries.get(key)
             part.summaries[key] = (grid, before[1] + summary if before else summary)
-            part.slots += 0 if before else grid.slots
+            part.slots += (0 if before else grid.slots) + summary.rows.size // _SLOT_BYTES
         if part.slots > _MOST_SLOTS:
             self._drop_over_bound([part])
             part.events_written += sum(summary.events for _, summary in part.summaries.values())

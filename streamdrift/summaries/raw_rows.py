@@ -73,6 +73,11 @@ class RawRows:
         return bool(self.rows or self.total or self.first_left_out)
 
     @property
+    def size(self) -> int:
+        """About how many bytes the rows take."""
+        return sum(row.size for row in self.rows)
+
+    @property
     def sampled(self) -> bool:
         """Whether ``series`` leaves events out."""
         return len(self.series()) < self.total
