@@ -216,9 +216,7 @@ def _compare(rows: Sequence[Row], other: Reference | None) -> Comparison | None:
     if other is None:
         return None
     window = other.reduce(counted_on(other.grid, rows))
-    published = other.publish(window)
-    effects = [
-        FeatureChange(column.name, other.effects(window, i, published)) for i, column in enumerate(other.grid.columns)
-    ]
+    names = (column.name for column in other.grid.columns)
+    effects = map(FeatureChange, names, other.effects(window))
     changes = sorted((e for e in effects if e.effects), key=lambda e: (-e.effects["psi"], e.name))
     return Comparison(other.grid.model_version, window.events, tuple(changes[:MAX_COMPARED]))
