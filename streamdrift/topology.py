@@ -118,8 +118,7 @@ class TopologyDriver:
         self._compacted: dict[TopicPartition, dict[bytes, bytes]] = {}
         self._grids: list[tuple[bytes, bytes | None]] = []
         self._outputs: dict[str, list[OutputRecord]] = {}
-        self._write(Commit(list(topology.grid_records())), "")
-        self._write(Commit(list(topology.control_records())), "")
+        self._configure()
         self._start()
 
     # What a user does
@@ -163,6 +162,13 @@ class TopologyDriver:
         self.stop()
         self._start()
 
+    def reconfigure(self, topology: Topology) -> None:
+        """Stop cleanly and go on with another configuration of the same topics."""
+        self.stop()
+        self._topology = topology
+        self._configure()
+        self._start()
+
     def crash(self) -> None:
         """Drop the stages as they are, and start new ones from what was committed."""
         self._start()
@@ -177,6 +183,10 @@ class TopologyDriver:
         return self._outputs.get(topic, [])
 
     # What a broker and a loop do
+
+    def _configure(self) -> None:
+        self._write(Commit(list(self._topology.grid_records())), "")
+        self._write(Commit(list(self._topology.control_records())), "")
 
     def _start(self) -> None:
         self.summarise = self._topology.new_summarise(GridBook(self._follow_grids()))

@@ -23,7 +23,7 @@ import pytest
 from xxhash import xxh3_64_intdigest
 
 from streamdrift.assembly import YOUNG_OBJECTS, Service, settle, topology
-from streamdrift.generator import PREDICTIONS_TOPIC, Message
+from streamdrift.generator import MODEL_ID, MODEL_VERSION, PREDICTIONS_TOPIC, Message
 from streamdrift.kafka.commit import publish
 from streamdrift.kafka.subscriber import Subscriber
 from streamdrift.records import OutputRecord, Record
@@ -240,19 +240,35 @@ def _get(url: str) -> tuple[int, str]:
             return refused.code, refused.read().decode()
 
 
-def test_a_model_without_a_baseline_is_counted_and_shown_as_such(embedded_broker: Broker, tmp_path: Path) -> None:
+def test_a_model_without_a_baseline_learns_one_and_is_watched(embedded_broker: Broker, tmp_path: Path) -> None:
     site = Site(embedded_broker, tmp_path, 4)
-    settings = site.settings(baseline=False)
+    settings = site.settings({"defaults.warm_up": {"events": 5_000}}, baseline=False)
+    events = fraud.fraud_events()[:14_000]
     with site.running(settings) as service:
-        site.send(fraud.fraud_events()[:3_000])
+        site.send(events[:4_000])
+        wait_until(
+            lambda: [m for m in service.status().models if m.state == "calibrating"], PATIENCE, "a grid should be cut"
+        )
+        assert "calibrating: counting what is usual" in _get(service.url + "/")[1]
+    with site.running(settings) as service:
+        site.send(events[4_000:])
         site.end_stream()
         wait_for_the_end(service)
-        wait_until(lambda: sum(m.events for m in service.status().models) == 3_000, PATIENCE, "events in closed ticks")
+        wait_until(
+            lambda: [m for m in service.status().models if m.state == "watching" and m.events == 14_000],
+            PATIENCE,
+            "all events should be in closed ticks",
+        )
         (model,) = service.status().models
-        assert (model.state, model.baseline_id) == ("no_baseline", None)
-        assert [river.stream for river in model.river] == ["prediction.score"]
-        assert "no baseline" in _get(service.url + "/")[1]
-    assert site.alerts(settings) == []
+        assert service._detect.counts.other_grid == 0
+    driver = TopologyDriver(topology(settings))
+    for event in events:
+        driver.send(site.source, event.value)
+    driver.end_of_stream()
+    driver.run()
+    assert model.baseline_id == driver.detect.models[MODEL_ID, MODEL_VERSION].baseline_id
+    assert driver.alerts
+    assert fraud.told(site.alerts(settings)) == fraud.told(driver.alerts)
 
 
 @pytest.mark.kafka
