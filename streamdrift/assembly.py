@@ -117,6 +117,8 @@ def topology(settings: Settings) -> Topology:
             idle_after=settings.time.idle_after.seconds,
             max_ahead=settings.time.max_ahead,
             commit_interval=settings.commit_interval.seconds,
+            attempts=settings.bounds.attempts,
+            dead_letter_share=settings.bounds.dead_letter_share,
             max_models=settings.bounds.models,
             listed=tuple(settings.models),
             summaries_topic=topics.summaries,

@@ -213,6 +213,11 @@ class Bounds(Section):
     """Prometheus series of this process."""
     message_bytes: Annotated[int, Field(ge=1_024), NUMBER] = 1 << 20
     """Size of a message; a larger one is a dead letter before it is parsed."""
+    dead_letter_share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False), NUMBER] = 0.9
+    """Share of a source's last 1,000 messages that are no events beyond which reading stops: then the format is
+    wrong, or the mapping. 1 for never."""
+    attempts: Count = 3
+    """Times that a message may end the process before it is set aside as a dead letter."""
     retire_after: PositiveDuration = Duration.parse("30d")
     """Time without events after which a model version without a configured baseline is forgotten."""
 

@@ -192,6 +192,7 @@ class TopologyDriver:
         self.summarise = self._topology.new_summarise(GridBook(self._follow_grids()))
         self.detect = self._topology.new_detect(GridBook(self._follow_grids()))
         self._positions: dict[tuple[str, TopicPartition], int] = {}
+        self._begun: set[tuple[str, TopicPartition]] = set()
         for stage in (self.summarise, self.detect):
             stage.topology({topic: self._counts[topic] for topic in stage.inputs})
             for tp in self._inputs(stage):
@@ -228,8 +229,16 @@ class TopologyDriver:
         if batch is None:
             stage.reached_end(tp, self.now)
             return False
-        stage.process(batch, self.now)
-        self._positions[stage.name, tp] = batch.offsets[-1] + 1
+        if (stage.name, tp) not in self._begun:
+            self._begun.add((stage.name, tp))
+            stage.begin(tp)
+            self._write(stage.take(self.now), stage.name)
+        step = 1 if stage.careful(tp) else len(batch)
+        for start in range(0, len(batch), step):
+            stage.process(batch.part(start, start + step), self.now)
+            self._positions[stage.name, tp] = batch.offsets[start] + step
+            if step < len(batch):
+                self._write(stage.take(self.now), stage.name)
         return True
 
     def _write(self, commit: Commit, group: str) -> None:

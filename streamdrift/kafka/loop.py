@@ -76,6 +76,8 @@ class _Reader:
     end: int | None = None
     """The end of the partition if it was reached and no record came since (beyond ``position`` by markers)."""
     paused: bool = False
+    fresh: bool = True
+    """Whether no record of it was handed over yet."""
 
 
 class StageLoop:
@@ -191,7 +193,23 @@ class StageLoop:
         reader = self._readers.get(batch.source)
         if reader is None or batch.source in self._again_in_poll:
             return  # read before the partition was revoked within the same poll
-        self._stage.process(batch, self.last_poll)
+        if reader.fresh:
+            reader.fresh = False
+            self._stage.begin(batch.source)
+            self._commit(final=False)
+        if self._stage.careful(batch.source):
+            for i in range(len(batch)):
+                self._hand_over(batch.part(i, i + 1), reader)
+                self._commit(final=False)
+        else:
+            self._hand_over(batch, reader)
+
+    def _hand_over(self, batch: RecordBatch, reader: _Reader) -> None:
+        try:
+            self._stage.process(batch, self.last_poll)
+        except Exception as failure:
+            failure.add_note(f"while reading {batch.topic}[{batch.partition}] from offset {batch.offsets[0]} on")
+            raise
         reader.position = batch.offsets[-1] + 1
         reader.end = None
 

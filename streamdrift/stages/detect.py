@@ -102,6 +102,9 @@ class Detect:
         self._models.pop(tp, None)
         self._publish()
 
+    def begin(self, tp: TopicPartition) -> None:
+        """Nothing is to be remembered of that."""
+
     def process(self, batch: RecordBatch, now: float) -> None:
         owned = self._owned[batch.source]
         for offset, value in zip(batch.offsets, batch.values, strict=True):
@@ -113,6 +116,9 @@ class Detect:
 
     def reached_end(self, tp: TopicPartition, now: float) -> None:
         """Time stands still here until the log says otherwise."""
+
+    def careful(self, tp: TopicPartition) -> bool:  # noqa: ARG002 — nothing in the log may be left out
+        return False
 
     def paused(self) -> Collection[TopicPartition]:
         return ()

@@ -5,6 +5,7 @@ are the two callers; both call from one thread, in this order::
 
     topology(counts)                         at start, and whenever a partition count changed
     assigned(tp, start, state)               once for each partition that is handed over
+    begin(tp), take(now) -> Commit           before the first records of such a partition
     process(batch, now) ...                  records of owned partitions, in offset order
     reached_end(tp, now)                     the reader stands at the end of tp
     take(now, final=False) -> Commit         after every poll; empty until something is due
@@ -71,11 +72,17 @@ class Stage(Protocol):
         Raises ``StateError`` for state that this version cannot continue from.
         """
 
+    def begin(self, tp: TopicPartition) -> None:
+        """The first records of ``tp`` since it was handed over come next; what ``take`` gives is carried out before."""
+
     def process(self, batch: RecordBatch, now: float) -> None:
         """Fold records of an owned partition. Never blocks, never waits for a broker."""
 
     def reached_end(self, tp: TopicPartition, now: float) -> None:
         """The reader stands at the end of ``tp`` at ``now`` (seconds since the epoch)."""
+
+    def careful(self, tp: TopicPartition) -> bool:
+        """Whether the records of ``tp`` are to be handed over one by one, each committed before the next."""
 
     def paused(self) -> Collection[TopicPartition]:
         """The owned partitions that should not be read for the moment (they are ahead of others)."""

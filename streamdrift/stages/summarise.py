@@ -6,6 +6,7 @@ committed offset: any replica can be thrown away, and another goes on where it s
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from streamdrift.errors import StateError
 from streamdrift.events import Batch, DeadLetter
 from streamdrift.grids import Grid
 from streamdrift.records import NO_TIMESTAMP, Commit, OutputRecord, Position, RecordBatch, TopicPartition
+from streamdrift.stages.attempts import Attempts
+from streamdrift.stages.refusals import Refusals
 from streamdrift.status import SourceStatus
 from streamdrift.summaries import Summary, SummaryKey, summarise
 from streamdrift.ticks import END_OF_TIME, MICROSECONDS, NEVER, PartitionClock, tick_of
@@ -30,6 +33,7 @@ from streamdrift.ticks import END_OF_TIME, MICROSECONDS, NEVER, PartitionClock, 
 CONTROL_HEADER: Final = "streamdrift.control"
 END_OF_STREAM: Final = b"end-of-stream"
 _METADATA: Final = "w1:"
+_METADATA_READ: Final = re.compile(r"w1:(?P<watermark>-?\d{1,20})(:(?P<attempts>\d{1,9}))?", re.ASCII)
 
 _LARGEST_LETTER: Final = 900_000
 """Bytes of key and value that a dead letter may carry: producers refuse records over 1,000,000 with their headers."""
@@ -61,6 +65,10 @@ class SummariseConfig:
     max_ahead: int = 360
     """Ticks by which one partition may be ahead of the slowest before it is paused."""
     commit_interval: float = 1.0
+    attempts: int = 3
+    """Times that a record may end the process before it is set aside."""
+    dead_letter_share: float = 0.9
+    """Share of messages that are no events beyond which the stage stops; 1 for never."""
     max_models: int = 1_000
     """Model versions without a grid that are followed, a tick: those of ``listed`` models first, then by hash."""
     listed: Collection[str] = ()
@@ -93,7 +101,10 @@ class _Owned:
 
     source: Source
     clock: PartitionClock
+    attempts: Attempts
     next_offset: int
+    unmarked: bool = False
+    """Whether it is still to be committed that reading is attempted."""
     at_end_since: float | None = None
     changed: bool = True
     collected: dict[int, list[Batch]] = field(default_factory=dict)
@@ -107,11 +118,13 @@ class _Owned:
     events_written: int = 0
     """Events in ``written``."""
     dead_letters: list[OutputRecord] = field(default_factory=list)
+    letters_counted: int = 0
+    """Of ``dead_letters``, those that the share of refused messages knows of."""
 
     def clear(self) -> None:
         """Everything has been handed over."""
-        self.changed, self.summaries, self.slots = False, {}, 0
-        self.written, self.events_written, self.dead_letters = [], 0, []
+        self.changed, self.unmarked, self.summaries, self.slots = False, False, {}, 0
+        self.written, self.events_written, self.dead_letters, self.letters_counted = [], 0, [], 0
 
 
 class GridsInEffect(Protocol):
@@ -149,6 +162,7 @@ class Summarise:
         self._owned: dict[TopicPartition, _Owned] = {}
         self._counts: dict[str, int] = {}
         self._tallies = {source.topic: _Tally() for source in sources}
+        self._refusals = {source.topic: Refusals(source.topic, config.dead_letter_share) for source in sources}
         self._committed_at = 0.0
 
     @property
@@ -163,18 +177,23 @@ class Summarise:
 
     def assigned(self, tp: TopicPartition, start: Position, state: Mapping[bytes, bytes]) -> int:  # noqa: ARG002 — a stage without state
         source = self._sources[tp.topic]
-        clock = PartitionClock(self._config.tick_us, source.lateness_us, _watermark_of(start.metadata))
-        self._owned[tp] = _Owned(source, clock, start.offset)
+        watermark, attempts = _from_metadata(start.metadata)
+        clock = PartitionClock(self._config.tick_us, source.lateness_us, watermark)
+        self._owned[tp] = _Owned(source, clock, Attempts(start.offset, attempts, self._config.attempts), start.offset)
         return start.offset
 
     def revoked(self, tp: TopicPartition) -> None:
         self._owned.pop(tp, None)
 
+    def begin(self, tp: TopicPartition) -> None:
+        part = self._owned[tp]
+        part.attempts.begun = part.unmarked = part.changed = True
+
     def process(self, batch: RecordBatch, now: float) -> None:
         part = self._owned[batch.source]
         tally = self._tallies[batch.topic]
         tally.consumed += len(batch)
-        start = 0
+        start = self._set_aside(part, batch)
         without_value = () if all(batch.values) else [i for i, value in enumerate(batch.values) if value is None]
         for i in without_value:
             if _is_control(batch.headers[i]):
@@ -184,6 +203,7 @@ class Summarise:
                     part.clock.advance(END_OF_TIME)
                 start = i + 1
         self._read(part, batch.part(start, len(batch)) if start else batch, now)
+        self._limit_refusals(part, batch)
         part.next_offset = batch.offsets[-1] + 1
         part.at_end_since = None
         part.changed = True
@@ -198,6 +218,10 @@ class Summarise:
                 part.clock.advance(watermark)
                 part.changed = True
 
+    def careful(self, tp: TopicPartition) -> bool:
+        part = self._owned[tp]
+        return part.attempts.careful(part.next_offset)
+
     def paused(self) -> Collection[TopicPartition]:
         """Those that are ``max_ahead`` ticks in front of the slowest one that still has something to read."""
         behind = [part.clock.watermark for part in self._owned.values() if part.at_end_since is None]
@@ -211,17 +235,22 @@ class Summarise:
         return {}
 
     def take(self, now: float, *, final: bool = False) -> Commit:
-        if not final and 0 <= now - self._committed_at < self._config.commit_interval:
+        if not (final or self._is_due(now)):
             return Commit()
         self._committed_at = now
-        commit = self._commit()
+        commit = self._commit(final=final)
         # Nothing is half counted now.
         if not any(part.summaries or part.collected for part in self._owned.values()) and self._grids.refresh():
             for decoder in self._decoders.values():
                 decoder.forget()
         return commit
 
-    def _commit(self) -> Commit:
+    def _is_due(self, now: float) -> bool:
+        if not 0 <= now - self._committed_at < self._config.commit_interval:
+            return True
+        return any(part.unmarked or (part.changed and self.careful(tp)) for tp, part in self._owned.items())
+
+    def _commit(self, *, final: bool) -> Commit:
         changed = {tp: part for tp, part in self._owned.items() if part.changed}
         if not changed:
             return Commit()
@@ -232,7 +261,9 @@ class Summarise:
         outputs += self._progress_records(changed)
         for part in changed.values():
             part.clear()
-        offsets = {tp: Position(part.next_offset, f"{_METADATA}{part.clock.watermark}") for tp, part in changed.items()}
+        # An end that is meant is no failed attempt.
+        attempts = {tp: 0 if final else part.attempts.pending(part.next_offset) for tp, part in changed.items()}
+        offsets = {tp: Position(part.next_offset, _metadata(part.clock, attempts[tp])) for tp, part in changed.items()}
         return Commit(outputs, offsets)
 
     def status(self) -> list[SourceStatus]:
@@ -258,6 +289,22 @@ class Summarise:
         owned = [part for part in list(self._owned.values()) if part.source.topic == topic]
         watermark = min((part.clock.watermark for part in owned), default=NEVER)
         return None if watermark in {NEVER, END_OF_TIME} else watermark
+
+    def _set_aside(self, part: _Owned, batch: RecordBatch) -> int:
+        """Bury the first record if it is the one that ended the process so often; how many records that are."""
+        if not part.attempts.used_up(batch.offsets[0]):
+            return 0
+        tries = part.attempts.number - 1
+        self._bury(part, batch, [DeadLetter(0, "quarantined", f"the process ended {tries} times while reading it")])
+        return 1
+
+    def _limit_refusals(self, part: _Owned, batch: RecordBatch) -> None:
+        """Raises ``FatalError`` where nearly nothing of the source is an event."""
+        letters = part.dead_letters[part.letters_counted :]
+        part.letters_counted = len(part.dead_letters)
+        refused = {dict(letter.headers)["streamdrift.error.offset"] for letter in letters}
+        example = _described(letters[-1]) if letters else ""
+        self._refusals[batch.topic].count(len(batch), len(refused), example)
 
     def _read(self, part: _Owned, batch: RecordBatch, now: float) -> None:
         """Decode, sort out what is in time, and keep it until it is added up."""
@@ -413,11 +460,23 @@ def _is_control(headers: Sequence[tuple[str, bytes | None]]) -> bool:
     return (CONTROL_HEADER, END_OF_STREAM) in (headers or ())
 
 
-def _watermark_of(metadata: str) -> int:
-    """The watermark that lies with a committed offset. Without any, detect still refuses what is over."""
+def _described(letter: OutputRecord) -> str:
+    facts = {name: (value or b"").decode() for name, value in letter.headers}
+    at = f"{facts['streamdrift.error.topic']}[{facts['streamdrift.error.partition']}]"
+    what = f"{facts['streamdrift.error.class']}: {facts['streamdrift.error.message']}"
+    return f"at offset {facts['streamdrift.error.offset']} of {at}: {what}"
+
+
+def _metadata(clock: PartitionClock, attempts: int) -> str:
+    """What goes with a committed offset: the watermark, and the attempts to read on if there are any."""
+    return f"{_METADATA}{clock.watermark}" + (f":{attempts}" if attempts else "")
+
+
+def _from_metadata(metadata: str) -> tuple[int, int]:
+    """Watermark and attempts that lie with a committed offset. Without any, detect still refuses what is over."""
     if not metadata:
-        return NEVER
-    watermark = metadata.removeprefix(_METADATA)
-    if not (metadata.startswith(_METADATA) and watermark.removeprefix("-").isdecimal()):
+        return NEVER, 0
+    match = _METADATA_READ.fullmatch(metadata)
+    if match is None:
         raise StateError(f"the committed offset carries {metadata[:16]!r}, not a watermark that this version knows")
-    return int(watermark)
+    return int(match["watermark"]), int(match["attempts"] or 0)

@@ -36,6 +36,8 @@ class Recorder:
         self.hold = False
         """Nothing is committed but with a final take."""
         self.pausing: set[TopicPartition] = set()
+        self.slowly = False
+        """Whether records are wanted one by one."""
         self.fails: Callable[[str], None] = lambda _: None
         """Called with the name of each call; may raise."""
         self.counts: Mapping[str, int] = {}
@@ -63,6 +65,14 @@ class Recorder:
         self._fresh = True
         self._note("assigned")
         return start.offset
+
+    def begin(self, tp: TopicPartition) -> None:
+        assert tp in self.owned
+        self._note("begin")
+
+    def careful(self, tp: TopicPartition) -> bool:
+        assert tp in self.owned
+        return self.slowly
 
     def process(self, batch: RecordBatch, now: float) -> None:
         assert now > 0

@@ -223,6 +223,28 @@ def test_loops_that_start_together_agree_on_the_start(place: Place) -> None:
     assert all(told.start.offset == 5 for stage in (one, two) for told in stage.told)
 
 
+def test_a_partition_begins_with_a_commit_before_its_first_records(place: Place) -> None:
+    place.write(numbered(5))
+    stage = Recorder(place.topic)
+    with place.running(stage):
+        stage.wait_until(lambda: len(stage.all_values) == 5)
+    calls = stage.calls
+    assert calls.count("begin") == 1
+    assert calls[calls.index("begin") + 1] == "take"
+    assert calls.index("begin") < calls.index("process")
+
+
+def test_a_careful_stage_is_given_one_record_at_a_time_and_each_is_committed(place: Place) -> None:
+    place.write(numbered(5))
+    stage = Recorder(place.topic)
+    stage.slowly = True
+    with place.running(stage):
+        stage.wait_until(lambda: len(stage.all_values) == 5)
+    assert [len(batch) for batch in stage.batches] == [1] * 5
+    processed = [n for n, call in enumerate(stage.calls) if call == "process"]
+    assert all(stage.calls[n + 1] == "take" for n in processed)
+
+
 def test_the_end_of_a_partition_is_told_again_and_again(place: Place) -> None:
     place.write(["x"], 1)
     stage = Recorder(place.topic)
