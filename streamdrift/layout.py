@@ -52,11 +52,6 @@ class Layout:
             if grid.columns[i].derived:
                 self._derived.setdefault((grid.columns[i].role, grid.columns[i].source), []).append(i)
 
-    @property
-    def is_derived(self) -> bool:
-        """Whether some columns are derived, which the fast way does not know."""
-        return bool(self._derived)
-
     def cells(self, features: Mapping[str, Any] | None, prediction: Mapping[str, Any] | None) -> Cells:
         """The values of an event, read from its objects."""
         cells = Cells([math.nan] * len(self.grid.columns), [], [])

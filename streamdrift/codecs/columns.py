@@ -20,7 +20,9 @@ from streamdrift.codecs.places import beside, identity_of, timestamp
 from streamdrift.codecs.schema import IDENTITY, TIMESTAMP, Schema
 from streamdrift.codecs.source import DecodedBatch, EventTime, Source
 from streamdrift.codecs.times import event_times
+from streamdrift.derived import vectors
 from streamdrift.events import Batch, DeadLetter, SourceKind
+from streamdrift.grids import Derived
 from streamdrift.records import RecordBatch
 
 
@@ -38,6 +40,7 @@ class Columns:
         """Number of each event in its message, where messages are exploded."""
         self._timestamps: list[Any] = []
         self._hashes: list[NDArray[np.uint64]] = []
+        self._type_errors: list[tuple[int, int]] = []
         self._unseen: list[tuple[int, int, str]] = []
         self.exploded = 0
         self.eventless = 0
@@ -68,7 +71,7 @@ class Columns:
             times,
             np.concatenate(self._hashes) if n else np.empty(0, dtype=np.uint64),
             self._values[:, :n].T,
-            np.empty((0, 2), dtype=np.int64),
+            np.array(self._type_errors, dtype=np.int64).reshape(-1, 2),
             tuple(self._unseen),
             None,
             np.ones(n, dtype=np.bool_) if self._source.kind is SourceKind.FEATURES else None,
@@ -91,7 +94,9 @@ class Columns:
         nullable = self._schema.nullable
         buffer, width = matrix.reshape(-1).view(np.uint8), matrix.shape[1]
         for target, values in found.items():
-            if target < 0:
+            if target in self._schema.derived:
+                self._derive(self._schema.derived[target], values, start)
+            if not 0 <= target < len(matrix):
                 continue
             numbers: Iterable[Any] = values
             if target in codes:
@@ -119,6 +124,24 @@ class Columns:
             larger[:, :width] = self._values
             self._values = larger
         return self._values
+
+    def _derive(self, columns: Sequence[int], values: Sequence[Any], start: int) -> None:
+        """Fill the columns that are derived of one field, from its texts or arrays."""
+        of = self._schema.grid.columns
+        present = [i for i, value in enumerate(values) if value is not None]
+        if of[columns[0]].derived is Derived.LENGTH:
+            made = np.array([[len(values[i])] for i in present], dtype=np.float64).reshape(-1, 1)
+        else:
+            made = vectors(_matrix([values[i] for i in present], of[columns[0]].dimension))
+        wrong = ~np.isfinite(made).all(axis=1)
+        made[wrong] = np.nan
+        rows = start + np.array(present, dtype=np.int64)
+        for column in columns:
+            place = 1 + of[column].index if of[column].derived is Derived.PROJECTION else 0
+            self._values[column, start : start + len(values)] = np.nan
+            self._values[column, rows] = made[:, place]
+            self._type_errors += [(row, column) for row in rows[wrong].tolist()]
+        self._written.update(columns)
 
     def _codes(self, column: int, values: Sequence[Any], start: int) -> list[float]:
         """Numbers of categories some of which the grid does not know."""
@@ -154,3 +177,12 @@ class Columns:
 def _pack(n: int) -> Callable[..., None]:
     """Writes ``n`` floats, four times as fast as an assignment."""
     return struct.Struct(f"{n}d").pack_into
+
+
+def _matrix(arrays: Sequence[Sequence[float]], dimension: int) -> NDArray[np.float64]:
+    """Arrays of one length as the rows of a matrix. Shape (n, dimension)."""
+    matrix = np.empty((len(arrays), dimension))
+    buffer, pack = matrix.reshape(-1).view(np.uint8), _pack(dimension)
+    for i, array in enumerate(arrays):
+        pack(buffer, i * dimension * 8, *array)
+    return matrix

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
 
 from streamdrift.codecs.fields import (
     ABSENT,
@@ -27,7 +29,7 @@ from streamdrift.codecs.mapping import At, Const, Mapping, Path
 from streamdrift.codecs.places import Model, beside, used_paths
 from streamdrift.codecs.source import EventTime, Source
 from streamdrift.events import SourceKind
-from streamdrift.grids import Column, Kind, Role
+from streamdrift.grids import Column, Derived, Grid, Kind, Role
 from streamdrift.layout import Layout, field_type, keys_of
 from streamdrift.records import RecordBatch
 
@@ -43,19 +45,28 @@ class Schema:
         self.layout = layout
         self.grid = layout.grid
         self.model: Model = (layout.grid.model_id, layout.grid.model_version)
-        # The objects of a block stay in the processor's cache; the more of them, the less a call costs each.
-        events = 256 if len(layout.read) <= 32 else 128 if len(layout.read) <= 100 else 64  # noqa: PLR2004
-        self.block = events if source.mapping.explode is None else events // 8
+        self.block = _block(layout.grid) if source.mapping.explode is None else _block(layout.grid) // 8
+        """Messages to be read at once."""
+        self.derived: dict[int, list[int]] = {}
+        """Derived columns by the target of the field that they are of."""
         self.nullable: set[int] = set()
         """Columns of numbers in which null was seen, which packs no number; only a hint."""
         self._reader: Reader | None = None
-        if not layout.grid.blind and not layout.is_derived:
+        if not layout.grid.blind:
             with suppress(Conflict):  # a value that is an object too has no type
-                self._reader = Reader(_Builder(layout, source).root(), example)
+                builder = _Builder(layout, source)
+                self._reader = Reader(builder.root(), example)
+                self.derived = builder.derived
 
     def read(self, values: Sequence[bytes]) -> tuple[Collected, list[int]]:
         """What the types take of the messages, field by field; and the places of the messages that they refuse."""
         return self._reader.read(values) if self._reader else (Collected(), list(range(len(values))))
+
+
+def _block(grid: Grid) -> int:
+    """The objects of a block stay in the processor's cache; the more of them, the less a call costs each."""
+    numbers = sum(column.dimension for column in grid.columns if column.derived is Derived.NORM) + len(grid.columns)
+    return next((block for most, block in ((34, 256), (100, 128), (400, 64)) if numbers <= most), 16)
 
 
 class Names:
@@ -96,6 +107,7 @@ class _Builder:
     """Puts the fields that an event is made of into a tree."""
 
     def __init__(self, layout: Layout, source: Source) -> None:
+        self.derived: dict[int, list[int]] = {}
         self._columns = [(i, layout.grid.columns[i]) for i in layout.read]
         self._grid = layout.grid
         self._source = source
@@ -114,9 +126,25 @@ class _Builder:
         if self._source.event_time is EventTime.EVENT:
             self._put(self._mapping.timestamp, Leaf(str | int | float | None, None, TIMESTAMP))
         self._put(self._mapping.prediction_id, Leaf(str | int | None, None, IDENTITY))
-        self._put_features([(i, column) for i, column in self._columns if column.role is Role.FEATURE])
-        self._put_prediction([(i, column) for i, column in self._columns if column.role is Role.PREDICTION])
+        self._put_features(list(self._fields(Role.FEATURE)))
+        self._put_prediction(list(self._fields(Role.PREDICTION)))
         return self._root
+
+    def _fields(self, role: Role) -> Iterator[tuple[Column, Leaf]]:
+        """What is read of features or prediction: a value for each column, or for several that are derived of it."""
+        of_source: dict[str, list[int]] = {}
+        for i, column in self._columns:
+            if column.role is role and column.derived:
+                of_source.setdefault(column.source, []).append(i)
+            elif column.role is role:
+                yield column, Leaf(field_type(column), math.nan if column.kind is Kind.NUMERIC else None, i)
+        for columns in of_source.values():
+            target = len(self._grid.columns) + len(self.derived)
+            self.derived[target] = columns
+            types = {_source_type(self._grid.columns[i]) for i in columns}
+            if len(types) > 1:
+                raise Conflict
+            yield self._grid.columns[columns[0]], Leaf(types.pop(), None, target)
 
     def _items(self, array: Path) -> Items:
         if isinstance(self._root, Object):
@@ -140,42 +168,45 @@ class _Builder:
         else:
             self._object(At((), place.array)).put(place.path, leaf)
 
-    def _put_features(self, columns: Sequence[tuple[int, Column]]) -> None:
+    def _put_features(self, fields: Sequence[tuple[Column, Leaf]]) -> None:
         names, used = self._mapping.feature_names, list(used_paths(self._mapping))
         # An event without what it cannot do without goes the slow way, to be judged.
-        base = self._object(self._mapping.features, required=bool(columns) or self._source.kind is SourceKind.FEATURES)
+        base = self._object(self._mapping.features, required=bool(fields) or self._source.kind is SourceKind.FEATURES)
         if not names:
-            for i, column in columns:
-                _put_flattened(base, keys_of(column), _leaf(i, column), used)
+            for column, leaf in fields:
+                _put_flattened(base, keys_of(column), leaf, used)
             return
         if base.children:
             raise Conflict
         base.size = len(names)
-        for i, column in columns:
+        for column, leaf in fields:
             keys = keys_of(column)
-            if column.name in names:
-                base.children[names.index(column.name)] = _leaf(i, column)
+            if column.source in names:
+                base.children[names.index(column.source)] = leaf
             if any(".".join(keys[:end]) in names for end in range(1, len(keys))):
                 raise Conflict  # an object in the array, which is seldom
 
-    def _put_prediction(self, columns: Sequence[tuple[int, Column]]) -> None:
+    def _put_prediction(self, fields: Sequence[tuple[Column, Leaf]]) -> None:
         place = self._mapping.prediction
         if isinstance(place, At):
             base = self._object(place, required=self._source.kind is SourceKind.PREDICTIONS)
-            for i, column in columns:
-                _put_flattened(base, keys_of(column), _leaf(i, column), [])
+            for column, leaf in fields:
+                _put_flattened(base, keys_of(column), leaf, [])
             return
         places = dict(place.items())
-        for i, column in columns:
+        for column, leaf in fields:
             part, *keys = keys_of(column)
             if part in places and not keys:
-                self._put(places[part], _leaf(i, column))
+                self._put(places[part], leaf)
             elif part in places:
-                _put_flattened(self._object(places[part]), keys, _leaf(i, column), [])
+                _put_flattened(self._object(places[part]), keys, leaf, [])
 
 
-def _leaf(target: int, column: Column) -> Leaf:
-    return Leaf(field_type(column), math.nan if column.kind is Kind.NUMERIC else None, target)
+def _source_type(column: Column) -> Any:  # noqa: ANN401 — a type that is made at run time
+    """What a derived column is made of."""
+    if column.derived is Derived.LENGTH:
+        return str | None
+    return Annotated[list[float], msgspec.Meta(min_length=column.dimension, max_length=column.dimension)] | None
 
 
 def _literal(name: str) -> Any:  # noqa: ANN401 — a type that is made at run time
