@@ -42,10 +42,13 @@ class Baseline:
         moments = self.summary.moments.limbs[index].tolist()
         return _ColumnCounts(self.grid.columns[index].name, bins, unseen, missing, type_errors, moments)
 
-    def only(self, watched: Callable[[str], bool], reason: str) -> Baseline:
-        """The same without the features whose name is not ``watched``; these are unmonitored for ``reason``."""
+    def only(self, watched: Callable[..., bool], reason: str) -> Baseline:
+        """The same without the features whose names are not ``watched``; these are unmonitored for ``reason``.
+
+        A derived column is asked for by its own name and that of its source.
+        """
         grid = self.grid
-        kept = [i for i, c in enumerate(grid.columns) if c.role is not Role.FEATURE or watched(c.name)]
+        kept = [i for i, c in enumerate(grid.columns) if c.role is not Role.FEATURE or watched(*c.known_as)]
         if len(kept) == len(grid.columns):
             return self
         left_out = [Unmonitored(c.name, reason) for i, c in enumerate(grid.columns) if i not in set(kept)]

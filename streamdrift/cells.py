@@ -2,7 +2,8 @@
 
 An array holds one value a row, as its source has it: numbers, booleans, dates (``datetime64``), or objects,
 which are ``str``, ``bool``, ``int``, ``float``, None for a missing value, or something nested that cannot be
-counted. NaN is missing too. Live events are JSON, so a value is here what the same value would be there.
+counted, or the cell of an array or a long text (see ``derived``). NaN is missing too. Live events are JSON, so a value
+is here what the same value would be there.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from streamdrift.derived import CUT, LongText, condensed
 from streamdrift.grids import category_name
 
 EXACT: Final = 2**53
@@ -145,7 +147,14 @@ def names(values: NDArray[Any]) -> NDArray[np.object_]:
     return objects(_name(v) for v in plain)[place]
 
 
+def condense(values: NDArray[Any]) -> NDArray[Any]:
+    """The same values, arrays and long texts as cells: what is left of a table of embeddings fits into memory."""
+    return objects(map(condensed, values.tolist())) if values.dtype.kind == "O" else values
+
+
 def _name(value: object) -> str | None:
+    if isinstance(value, LongText):
+        return value.beginning + CUT
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)  # what category_name says, also of integers beyond float64
     if isinstance(value, (str, bool)) or (isinstance(value, float) and np.isfinite(value)):

@@ -9,14 +9,17 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from streamdrift import cells
-from streamdrift.grids import LABEL, MAX_BINS, SCORE, VALUE, Column, Kind, Role, Unmonitored
+from streamdrift.derived import Vector, condensed, derived_value
+from streamdrift.grids import MAX_BINS, PROJECTIONS, Column, Derived, Kind, Role, Unmonitored, part_kind
 from streamdrift.summaries.names import MAX_LENGTH
 
 FEW_VALUES: Final = 5
@@ -57,6 +60,49 @@ class Reason(StrEnum):
     UNSUPPORTED = "unsupported"
 
 
+def columns_of(
+    name: str, values: NDArray[Any], role: Role = Role.FEATURE, kind: Kind | None = None
+) -> list[Column | Unmonitored]:
+    """How a field is counted: as one column; an array of numbers, and the length of free text, as derived ones.
+
+    As ``column_of``. A field that is given a ``kind`` is one column.
+    """
+    if role is Role.FEATURE and kind is None and (dimension := _dimension(values)):
+        norm = Column(f"{name}.norm", Kind.NUMERIC, derived=Derived.NORM, dimension=dimension)
+        projections = (
+            Column(f"{name}.projection_{i}", Kind.NUMERIC, derived=Derived.PROJECTION, index=i, dimension=dimension)
+            for i in range(PROJECTIONS)
+        )
+        return [_cut(column, values) for column in (norm, *projections)]
+    column = column_of(name, values, role, kind)
+    if isinstance(column, Unmonitored) and column.reason == Reason.FREE_TEXT:
+        return [column, _cut(Column(f"{name}.length", Kind.NUMERIC, derived=Derived.LENGTH), values)]
+    return [column]
+
+
+def distinct(columns: Sequence[Column]) -> list[Column]:
+    """The columns without derived ones that are named as a field is (``comment.length`` beside ``comment``)."""
+    fields = {column.name for column in columns if not column.derived}
+    return [column for column in columns if not column.derived or column.name not in fields]
+
+
+def _dimension(values: NDArray[Any]) -> int:
+    """The length that (nearly) all values have, which are arrays; 0 if there is none."""
+    if values.dtype.kind != "O":
+        return 0
+    lengths = Counter(value.dimension if isinstance(value, Vector) else 0 for value in values[~cells.missing(values)])
+    [(dimension, count)] = lengths.most_common(1) or [(0, 0)]
+    return dimension if count >= cells.MOSTLY * lengths.total() else 0
+
+
+def _cut(column: Column, values: NDArray[Any]) -> Column:
+    """The derived column with edges and units for its values, of which there are some."""
+    x, _ = encode(column, values)
+    x = x[~np.isnan(x)]
+    exponent, center = moment_unit(x)
+    return msgspec.structs.replace(column, edges=tuple(edges_of(x).tolist()), unit_exponent=exponent, center=center)
+
+
 def column_of(
     name: str, values: NDArray[Any], role: Role = Role.FEATURE, kind: Kind | None = None
 ) -> Column | Unmonitored:
@@ -66,7 +112,7 @@ def column_of(
     then set aside only if nothing in it can be counted, and so are the parts of the prediction.
     """
     present = values[~cells.missing(values)]
-    kind = kind or _KINDS.get(name)
+    kind = kind or (part_kind(name) if role is Role.PREDICTION else None)
     if not len(present):
         return Unmonitored(name, Reason.ALL_MISSING)
     if present.dtype.kind == "M" and kind is None:
@@ -79,6 +125,10 @@ def column_of(
 
 def encode(column: Column, values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Values as a batch holds them (numbers, or category numbers), and which are of a wrong type. Shape (n,) each."""
+    if column.derived:
+        derived = [derived_value(column, condensed(value)) for value in values.tolist()]
+        x = np.array([np.nan if value is None else value for value in derived], dtype=np.float64)
+        return x, np.array([value is None for value in derived], dtype=np.bool_)
     if column.kind is Kind.NUMERIC:
         return cells.numbers(values)
     index = {name: float(i) for i, name in enumerate(column.categories)}
@@ -86,10 +136,6 @@ def encode(column: Column, values: NDArray[Any]) -> tuple[NDArray[np.float64], N
     names = cells.names(values).tolist()
     codes = np.array([np.nan if name is None else index.get(name, unseen) for name in names], dtype=np.float64)
     return codes, np.isnan(codes) & ~cells.missing(values)
-
-
-_KINDS: Final = {SCORE: Kind.NUMERIC, VALUE: Kind.NUMERIC, LABEL: Kind.CATEGORICAL}
-"""Parts of the prediction have the type of their name, whatever the values look like."""
 
 
 def _kind(x: NDArray[np.float64]) -> Kind:

@@ -125,6 +125,11 @@ class Column(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.name.removesuffix(f".{self.suffix}") if self.derived else self.name
 
     @property
+    def known_as(self) -> tuple[str, ...]:
+        """The names by which it can be chosen: its own, and that of its source."""
+        return (self.name, self.source) if self.derived else (self.name,)
+
+    @property
     def bins(self) -> int:
         """Number of ordinary bins (the special slots not counted)."""
         return len(self.edges) + 1 if self.kind is Kind.NUMERIC else len(self.categories)

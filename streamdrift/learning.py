@@ -23,7 +23,7 @@ from streamdrift.baselines import Baseline
 from streamdrift.detectors.detector import Ticks
 from streamdrift.entries import pack, unpack
 from streamdrift.errors import StateError
-from streamdrift.gridding import Reason, column_of
+from streamdrift.gridding import Reason, columns_of, distinct
 from streamdrift.grids import Column, Grid, Role, Unmonitored
 from streamdrift.summaries import Moments, Names, Row, Summary
 from streamdrift.ticks import MICROSECONDS
@@ -73,8 +73,9 @@ def grid_of(model_id: str, model_version: str, rows: Sequence[Row], watched: Cal
         elif present < min(MIN_VALUES, len(rows)):
             decided.append((present, Unmonitored(name, Reason.FEW_VALUES)))
         else:
-            decided.append((present, column_of(name, values, role)))
-    columns = [(present, column) for present, column in decided if isinstance(column, Column)]
+            decided += ((present, column) for column in columns_of(name, values, role))
+    named = distinct([column for _, column in decided if isinstance(column, Column)])
+    columns = [(present, column) for present, column in decided if isinstance(column, Column) and column in named]
     unmonitored = [field for _, field in decided if isinstance(field, Unmonitored)]
     ranked = sorted(columns, key=lambda c: (c[1].role is Role.FEATURE, -c[0], c[1].name))
     kept = {column.name for _, column in ranked[:MAX_COLUMNS]}

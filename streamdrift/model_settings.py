@@ -73,10 +73,10 @@ class Features(Section):
         """The features that have settings of their own."""
         return dict(self.model_extra or {})
 
-    def watches(self, name: str) -> bool:
-        """Whether the feature of this flattened name is watched."""
-        return any(fnmatchcase(name, glob) for glob in self.include) and not any(
-            fnmatchcase(name, glob) for glob in self.exclude
+    def watches(self, *names: str) -> bool:
+        """Whether the feature of this flattened name is watched; a derived column has that of its source as well."""
+        return any(fnmatchcase(name, glob) for glob in self.include for name in names) and not any(
+            fnmatchcase(name, glob) for glob in self.exclude for name in names
         )
 
 

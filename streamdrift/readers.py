@@ -1,4 +1,4 @@
-"""Tables of training rows, read in chunks and as often as needed: CSV and Parquet files, and columns in memory.
+"""Tables of training rows, read in chunks and as often as needed: CSV, JSON and Parquet files, and columns in memory.
 
 A reader is a ``Table``. It yields the values of each chunk as ``cells`` describes them, and does not interpret
 them; whoever reads a table that is not ``typed`` must find out what its text means.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,8 +19,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from streamdrift.cells import objects
+from streamdrift.cells import condense, objects
+from streamdrift.derived import Cell
 from streamdrift.errors import ConfigurationError
+from streamdrift.rows import values_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,7 +55,7 @@ class Table(Protocol):
 
 
 def open_table(path: Path, missing: Iterable[str] = (), delimiter: str | None = None) -> Table:
-    """The table in a file: ``.csv``, ``.tsv`` (also with ``.gz``) or ``.parquet``.
+    """The table in a file: ``.csv``, ``.tsv``, ``.jsonl`` (also with ``.gz``) or ``.parquet``.
 
     ``missing``: further cells of CSV that hold no value. ``delimiter`` of CSV, if it is not the suffix's.
     Raises ``ConfigurationError`` for what cannot be opened or read as a table.
@@ -64,9 +67,13 @@ def open_table(path: Path, missing: Iterable[str] = (), delimiter: str | None = 
     match suffixes[-2] if packed and len(suffixes) > 1 else suffixes[-1] if suffixes else "":
         case ".csv" | ".tsv" as suffix:
             return CsvTable(path, delimiter or ("\t" if suffix == ".tsv" else ","), MISSING_CELLS.union(missing))
+        case ".jsonl" | ".ndjson":
+            return JsonTable(path)
         case ".parquet" | ".pq" if not packed:
             return ParquetTable(path)
-    raise ConfigurationError(f"{path}: unknown format; expected a .csv, .csv.gz, .tsv, .tsv.gz or .parquet file")
+    raise ConfigurationError(
+        f"{path}: unknown format; expected a .csv, .tsv or .jsonl file (each also with .gz), or a .parquet file"
+    )
 
 
 def chunk_rows(columns: int) -> int:
@@ -206,7 +213,53 @@ def _arrow_values(column: pa.ChunkedArray) -> NDArray[Any]:
     if pa.types.is_date(column.type):
         column = column.cast(pa.timestamp("ms"))
     values: NDArray[Any] = column.to_numpy()
-    return values
+    return condense(values)
+
+
+class JsonTable:
+    """A file with a JSON object a line: a row of the features, or whole events as the contract has them.
+
+    Fields of objects are columns with dotted names. Of events, ``features`` and ``prediction`` are read.
+    """
+
+    typed = True
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # Twice as long as the table itself is read, but names that come late must be known from the first chunk on.
+        self.names = tuple(dict.fromkeys(name for row in self._rows() for name in row))
+        if not self.names:
+            raise ConfigurationError(f"{path}: empty; expected a JSON object a line")
+
+    def chunks(self) -> Iterator[Chunk]:
+        size = chunk_rows(len(self.names))
+        rows = self._rows()
+        while chunk := list(islice(rows, size)):
+            yield {name: objects(row.get(name) for row in chunk) for name in self.names}
+
+    def _rows(self) -> Iterator[Mapping[str, Cell]]:
+        line = 0
+        try:
+            with _open_text(self._path) as file:
+                for line, text in enumerate(file, 1):  # noqa: B007 — said where something is wrong
+                    if text.strip():
+                        yield _row_of(json.loads(text))
+        except UnicodeDecodeError:
+            raise ConfigurationError(f"{self._path}, after line {line}: is not UTF-8") from None
+        except (ValueError, RecursionError) as error:
+            raise ConfigurationError(f"{self._path}, line {line}: {error}") from None
+        except (OSError, EOFError, zlib.error) as error:
+            raise ConfigurationError(f"{self._path}: cannot be read: {error}") from None
+
+
+def _row_of(document: object) -> Mapping[str, Cell]:
+    if not isinstance(document, dict):
+        raise ValueError("expected a JSON object")  # noqa: TRY004 — what is wrong is data
+    features, prediction = document.get("features"), document.get("prediction")
+    if not isinstance(features, dict):
+        return values_of(document)
+    parts = values_of(prediction) if isinstance(prediction, dict) else {}
+    return {**values_of(features), **{f"prediction.{name}": cell for name, cell in parts.items()}}
 
 
 class ColumnTable:
@@ -226,7 +279,7 @@ class ColumnTable:
     @classmethod
     def of_rows(cls, rows: Iterable[Mapping[str, object]]) -> ColumnTable:
         """The table of rows such as the ``features`` of events: nested mappings get dotted names, gaps are missing."""
-        flat = [dict(_flat_items(row)) for row in rows]
+        flat = [values_of(row) for row in rows]
         names = dict.fromkeys(name for row in flat for name in row)
         return cls({name: [row.get(name) for row in flat] for name in names})
 
@@ -236,16 +289,8 @@ class ColumnTable:
             yield {name: values[start : start + size] for name, values in self._columns.items()}
 
 
-def _flat_items(row: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for name, value in row.items():
-        if isinstance(value, Mapping):
-            yield from _flat_items(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
 def _memory_values(values: Sequence[object] | NDArray[Any]) -> NDArray[Any]:
     if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "biufMm":
         return values
     # The elements of numpy arrays of text, and numpy scalars in lists, are to be Python's own.
-    return objects(value.item() if isinstance(value, np.generic) else value for value in values)
+    return condense(objects(value.item() if isinstance(value, np.generic) else value for value in values))

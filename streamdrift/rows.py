@@ -124,8 +124,12 @@ def _flattened(document: Mapping[str, Any], prefix: str, depth: int) -> Iterator
             yield from _flattened(value, f"{prefix}{key}.", depth - 1)
 
 
+def values_of(document: Mapping[str, Any]) -> dict[str, Cell]:
+    """The cells of a JSON object that are values, and no objects of some that are there."""
+    return dict(_without_objects(cells_of(document)))
+
+
 def _without_objects(cells: Cells) -> Iterator[tuple[str, Cell]]:
-    """The cells that are values, and no objects of some that are there."""
     groups = {name[:end] for name in cells for end, character in enumerate(name) if character == "."}
     return ((name, cell) for name, cell in cells.items() if cell is not UNSUPPORTED or name not in groups)
 

@@ -23,8 +23,21 @@ from streamdrift.baselines import Baseline
 from streamdrift.cells import Reading, read, reading_of
 from streamdrift.errors import ConfigurationError
 from streamdrift.events import Batch
-from streamdrift.gridding import Reason, column_of, encode
-from streamdrift.grids import LABEL, MISSING, SCORE, TYPE_ERROR, UNSEEN, VALUE, Column, Grid, Kind, Role, Unmonitored
+from streamdrift.gridding import Reason, columns_of, distinct, encode
+from streamdrift.grids import (
+    LABEL,
+    MISSING,
+    SCORE,
+    TYPE_ERROR,
+    UNSEEN,
+    VALUE,
+    Column,
+    Grid,
+    Kind,
+    Role,
+    Unmonitored,
+    part_kind,
+)
 from streamdrift.readers import Chunk, ColumnTable, Table, open_table
 from streamdrift.summaries import Summary
 
@@ -44,8 +57,8 @@ class Fields:
     """What the columns of a table are, by their names in the table.
 
     ``include`` and ``exclude`` are globs over features; ``numeric`` and ``categorical`` overrule what the values
-    look like, and keep a column that would be set aside. Columns named ``prediction.score``, ``prediction.label``
-    and ``prediction.value`` need no mention.
+    look like, and keep a column that would be set aside. Columns that are named as parts of the prediction
+    (``prediction.score``, ``prediction.outputs.risk.label``: see ``part_kind``) need no mention.
     """
 
     score: str | None = None
@@ -98,18 +111,19 @@ def build(
     sample, rows = _sample(table, [source.name for source in planned], progress)
     if rows < MIN_ROWS:
         raise ConfigurationError(f"the table has {rows} rows, a baseline needs at least {MIN_ROWS} to mean anything")
-    sources, columns = [], []
+    found: list[tuple[_Source, Column]] = []
     for source in planned:
         values, reading = _typed(table, source, sample.pop(source.name))
-        column = column_of(source.column, values, source.role, source.kind)
-        if isinstance(column, Column):
-            sources.append(source._replace(reading=reading))
-            columns.append(column)
-        elif (source.kind or source.role is Role.PREDICTION) and column.reason == Reason.UNSUPPORTED:
-            wanted = source.kind or source.column
-            raise ConfigurationError(f"column {source.name!r} holds nothing that could count as {wanted}")
-        else:
-            unmonitored.append(column)
+        for column in columns_of(source.column, values, source.role, source.kind):
+            if isinstance(column, Column):
+                found.append((source._replace(reading=reading), column))
+            elif (source.kind or source.role is Role.PREDICTION) and column.reason == Reason.UNSUPPORTED:
+                wanted = source.kind or source.column
+                raise ConfigurationError(f"column {source.name!r} holds nothing that could count as {wanted}")
+            else:
+                unmonitored.append(column)
+    columns = distinct([column for _, column in found])
+    sources = [source for source, column in found if column in columns]
     if not columns:
         reasons = ", ".join(f"{field.name} ({field.reason})" for field in unmonitored)
         raise ConfigurationError(f"no column is left to be watched: {reasons or 'the table has none'}")
@@ -135,8 +149,7 @@ class _Source(NamedTuple):
 def _plan(names: Sequence[str], fields: Fields) -> tuple[list[_Source], list[Unmonitored]]:
     """The columns to look at, in table order, and those that the user wants left out."""
     _check_names(names, fields)
-    parts = {SCORE: SCORE, LABEL: LABEL, VALUE: VALUE}
-    parts |= {name: part for part, name in _given_parts(fields).items()}
+    parts = {name: part for part, name in _given_parts(fields).items()}
     planned: list[_Source] = []
     unmonitored: list[Unmonitored] = []
     for name in names:
@@ -145,6 +158,8 @@ def _plan(names: Sequence[str], fields: Fields) -> tuple[list[_Source], list[Unm
             unmonitored.append(Unmonitored(name, Reason.TARGET))
         elif name in parts:
             planned.append(_Source(name, parts[name], Role.PREDICTION, kind))
+        elif part_kind(name):
+            planned.append(_Source(name, name, Role.PREDICTION, kind))
         elif name.startswith("prediction."):
             unmonitored.append(Unmonitored(name, Reason.UNSUPPORTED))
         elif not _any_match(name, fields.include) or _any_match(name, fields.exclude):
@@ -234,7 +249,7 @@ def _typed(table: Table, source: _Source, values: NDArray[Any]) -> tuple[NDArray
     """The sampled values with the types that they stand for, and how to read all others of the column."""
     if table.typed:
         return values, Reading.TEXT
-    numeric = source.kind is Kind.NUMERIC or source.column in (SCORE, VALUE)
+    numeric = source.kind is Kind.NUMERIC or part_kind(source.column) is Kind.NUMERIC
     reading = Reading.NUMBERS if numeric else reading_of(values)
     return read(values, reading), reading
 
@@ -312,10 +327,23 @@ def _warnings(baseline: Baseline) -> Iterator[str]:
             yield f"{report.name}: {report.type_errors} of {rows} values are no {report.kind} values: type errors"
         if report.unseen:
             yield f"{report.name}: {report.unseen} of {rows} rows have a category beyond the {report.bins} kept: unseen"
+        if column.role is Role.FEATURE and column.name in _LIKE_PREDICTIONS:
+            option = _LIKE_PREDICTIONS[column.name]
+            yield f"{column.name}: watched as a feature; if it is what the model predicted, say {option} {column.name}"
         if report.name == SCORE and _outside_unit_interval(baseline, column):
             yield f"{SCORE}: some scores are outside 0 … 1, where the probability of the positive class should be"
     if all(report.role is Role.FEATURE for report in column_reports(baseline)):
         yield "no column is a prediction, so their drift cannot be seen (--score, --label-prediction, --value)"
+
+
+_LIKE_PREDICTIONS: Final = {
+    "score": "--score",
+    "probability": "--score",
+    "prediction": "--label-prediction",
+    "predicted_label": "--label-prediction",
+    "predicted_value": "--value",
+}
+"""Names under which tables hold predictions. Live events carry them beside the features: all would be missing."""
 
 
 def _outside_unit_interval(baseline: Baseline, score: Column) -> bool:
@@ -351,7 +379,7 @@ def build_command(  # noqa: PLR0913 — the options of the command, one by one
     """``streamdrift baseline build TABLE --model M --version V -o FILE``: write a baseline and tell what is in it.
 
     Args:
-        table: a ``.csv``, ``.tsv`` (also ``.gz``) or ``.parquet`` file with a training row a line.
+        table: a ``.csv``, ``.tsv``, ``.jsonl`` (also ``.gz``) or ``.parquet`` file with a training row a line.
         model: the ``model_id`` of the events.
         version: the ``model_version`` of the events.
         output: the file to write; its folders are made.

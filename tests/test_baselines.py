@@ -15,7 +15,9 @@ from streamdrift.baselines import FORMAT, Baseline
 from streamdrift.errors import ConfigurationError
 from streamdrift.events import Batch
 from streamdrift.grids import SCORE, Column, Grid, Kind, Role, Unmonitored
+from streamdrift.model_settings import Features
 from streamdrift.summaries import Summary
+from streamdrift.tables import baseline_from_columns
 from tests.support.batches import batches, grids
 
 unhurried = settings(deadline=None)  # a busy machine is no failure
@@ -247,3 +249,19 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         Baseline.read(tmp_path / "nowhere.json")
     with pytest.raises(ConfigurationError, match="cannot be read: Is a directory"):
         Baseline.read(tmp_path)
+
+
+def test_a_derived_column_is_chosen_by_its_own_name_or_by_that_of_its_source() -> None:
+    vectors = np.random.default_rng(1).normal(size=(300, 4)).tolist()
+    columns = {"embedding": vectors, "amount": [i % 97 / 7 for i in range(300)]}
+    baseline = baseline_from_columns(columns, model_id="m", model_version="1")
+    assert len(baseline.grid.columns) == 10
+    watched = {
+        "embedding": Features(include=("embedding",)),
+        "norm": Features(exclude=("*.projection_*", "amount")),
+        "none": Features(exclude=("embedding",)),
+    }
+    names = {key: baseline.only(features.watches, "excluded").grid.names for key, features in watched.items()}
+    assert len(names["embedding"]) == 9
+    assert names["norm"] == ("embedding.norm",)
+    assert names["none"] == ("amount",)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from streamdrift import readers, tables
+from streamdrift import gridding, readers, rows, tables
 from streamdrift.baselines import Baseline
 from streamdrift.cells import Reading, objects, read, reading_of
 from streamdrift.codecs import Source
@@ -24,6 +24,7 @@ from streamdrift.errors import ConfigurationError
 from streamdrift.grids import LABEL, SCORE, VALUE, Column, Kind
 from streamdrift.readers import ColumnTable, open_table
 from streamdrift.records import RecordBatch
+from streamdrift.rows import batch_of, encode_row
 from streamdrift.summaries import Summary
 from streamdrift.tables import Fields, baseline_from_columns, build, build_command, column_reports
 
@@ -506,3 +507,105 @@ def test_errors_of_the_command_name_the_table_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as error:
         build_command(table, model="m", version="1", output=tmp_path / "b.json")
     assert str(error.value).count(str(table)) == 1
+
+
+# ---- arrays, objects, long texts and several outputs ---------------------------------------------------------------
+
+
+def nested_rows(count: int = 400) -> list[dict[str, Any]]:
+    random = np.random.default_rng(7)
+    words = ["late", "parcel", "never", "came", "thanks", "again", "broken", "box", "blue", "refund"]
+    return [
+        {
+            "features": {
+                "amount": float(random.lognormal()),
+                "basket": {"items": int(random.integers(1, 9)), "kinds": ["a", "b"]},
+                "embedding": random.normal(size=8).tolist() if i % 50 else None,
+                "comment": " ".join(random.choice(words, size=random.integers(5, 60))) + f" {i}",
+                "ragged": [1.0] * int(random.integers(2, 9)),
+            },
+            "prediction": {
+                "probabilities": {"cat": float(random.random()), "dog": 0.5},
+                "outputs": {"risk": {"score": float(random.random()), "label": ["low", "high"][i % 2]}},
+                "trace": {"ms": 3},
+            },
+        }
+        for i in range(count)
+    ]
+
+
+def test_arrays_objects_and_texts_are_watched_by_what_can_be_counted_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl.gz"
+    path.write_bytes(gzip.compress("\n".join(map(json.dumps, nested_rows())).encode()))
+    grid = build(open_table(path), model_id="m", model_version="1").baseline.grid
+    assert grid.names == (
+        "amount", "basket.items", "embedding.norm", *(f"embedding.projection_{i}" for i in range(8)),
+        "comment.length", "prediction.probabilities.cat", "prediction.probabilities.dog",
+        "prediction.outputs.risk.score", "prediction.outputs.risk.label",
+    )  # fmt: skip
+    reasons = {field.name: field.reason for field in grid.unmonitored}
+    assert reasons == {"basket.kinds": "unsupported", "comment": "free text", "ragged": "unsupported",
+                       "prediction.trace.ms": "unsupported"}  # fmt: skip
+    assert grid.columns[2].dimension == 8
+
+
+def test_a_table_counts_what_live_events_of_the_same_values_would(tmp_path: Path) -> None:
+    events, path = nested_rows(), tmp_path / "events.jsonl"
+    events[5]["features"]["embedding"] = [1.0, 2.0]
+    events[6]["features"]["comment"] = 3
+    path.write_text("\n".join(map(json.dumps, events)), encoding="utf-8")
+    baseline = build(open_table(path), model_id="m", model_version="1").baseline
+    payloads = [encode_row(event["features"], event["prediction"]) for event in events]
+    zeros = np.zeros(len(events))
+    live = batch_of(baseline.grid, zeros.astype(np.uint64), zeros.astype(np.int64), payloads)
+    summary = Summary.of(live)
+    assert summary.counts.tolist() == baseline.summary.counts.tolist()
+    assert summary.moments.limbs.tolist() == baseline.summary.moments.limbs.tolist()
+    assert len(live.type_errors) == 9 + 1
+
+
+def test_a_grid_is_the_same_from_a_table_and_from_the_rows_of_events() -> None:
+    events = nested_rows()
+    table = ColumnTable.of_rows([event["features"] for event in events])
+    grid = build(table, model_id="m", model_version="1").baseline.grid
+    fields = rows.columns_of([encode_row(event["features"], None) for event in events])
+    learned = [c for (role, name), cells in fields.items() for c in gridding.columns_of(name, cells, role)]
+    assert {c.name: c for c in learned if isinstance(c, Column)} == {c.name: c for c in grid.columns}
+
+
+def test_a_field_that_is_named_as_a_derived_column_takes_its_place() -> None:
+    plain = [event["features"] for event in nested_rows()]
+    table = ColumnTable.of_rows([{**row, "comment.length": i % 7} for i, row in enumerate(plain)])
+    grid = build(table, model_id="m", model_version="1").baseline.grid
+    [column] = [column for column in grid.columns if column.name == "comment.length"]
+    assert not column.derived
+
+
+def test_a_column_that_looks_like_the_prediction_is_asked_about() -> None:
+    columns = {"amount": [float(i % 97) for i in range(300)], "score": [i % 89 / 89 for i in range(300)]}
+    built = build(ColumnTable(columns), model_id="m", model_version="1")
+    assert any("--score score" in warning for warning in built.warnings)
+    named = build(ColumnTable(columns), model_id="m", model_version="1", fields=Fields(score="score"))
+    assert not any("--score" in warning for warning in named.warnings)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [("", "empty"), ("{}\n[1]", "line 2: expected a JSON object"), ("{", "line 1"), ("\n\n{]", "line 3")],
+)
+def test_json_lines_that_cannot_be_read_are_named(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=complaint):
+        open_table(path)
+
+
+def test_lists_of_parquet_are_arrays(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    plain = [event["features"] for event in nested_rows()]
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.Table.from_pylist(plain), path)
+    from_parquet = build(open_table(path), model_id="m", model_version="1").baseline
+    from_memory = build(ColumnTable.of_rows(plain), model_id="m", model_version="1").baseline
+    counted = {c.name: c for c in from_parquet.grid.columns}
+    assert counted == {c.name: c for c in from_memory.grid.columns}
