@@ -150,7 +150,7 @@ def _late(lateness: Duration, tick: Duration) -> str:
 def _check_model(model_id: str, model: Model, found: _Findings) -> None:
     at: KeyPath = ("models", model_id)
     if not model.baselines:
-        found.note(at, "has no baseline: it is counted, and only River on its score runs")
+        found.note(at, "has no baseline: one is learned from its first events")
     grids = [
         grid
         for version, path in model.baselines.items()

@@ -11,8 +11,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
-
 from streamdrift.baselines import Baseline
 from streamdrift.entries import (
     BaselineSet,
@@ -24,6 +22,7 @@ from streamdrift.entries import (
     from_part,
 )
 from streamdrift.errors import StateError
+from streamdrift.fold_state import FOLD_VERSION, PartitionState, chunk_key, model_key, partition_key, read_records
 from streamdrift.gridbook import ModelKey
 from streamdrift.grids import NO_GRID, Grid, blind_grid
 from streamdrift.incidents import Alert
@@ -36,7 +35,6 @@ from streamdrift.ticks import END_OF_TIME, MICROSECONDS, NEVER, Completeness, la
 from streamdrift.watch import Known, Watch, WatchConfig
 from streamdrift.windows import Reference
 
-STATE_VERSION: Final = 1
 LEARNING_BYTES: Final = 64 << 20
 """Bytes of events that are kept to learn from, a partition."""
 MAX_VERSIONS: Final = 16
@@ -98,17 +96,6 @@ class FoldCounts:
             self.other_grid + other.other_grid,
             self.replayed + other.replayed,
         )
-
-
-class _PartitionState(msgspec.Struct, array_like=True, frozen=True):
-    version: int
-    tick_us: int
-    position: int
-    resume_at: int
-    """The committed offset that goes with it."""
-    closed: int | None
-    counts: dict[str, int]
-    progress: list[PartitionProgress]
 
 
 @dataclass(slots=True)
@@ -378,8 +365,8 @@ class PartitionFold:
                 records[model_key(key)] = self._watches[key].snapshot()
         self._dirty.clear()
         self._retired.clear()
-        state = _PartitionState(
-            STATE_VERSION,
+        state = PartitionState(
+            FOLD_VERSION,
             self._config.tick_us,
             self._position,
             self.resume_at,
@@ -390,7 +377,7 @@ class PartitionFold:
                 for tp, offset in sorted(self._completeness.offsets.items())
             ],
         )
-        records[partition_key(partition)] = msgspec.msgpack.encode(state)
+        records[partition_key(partition)] = state.encode()
         return records
 
     def _chunk_records(self, key: ModelKey) -> dict[bytes, bytes | None]:
@@ -407,30 +394,14 @@ class PartitionFold:
 
     def restore(self, partition: int, records: Mapping[bytes, bytes]) -> None:
         """Go on from state records. Raises ``StateError`` if that cannot be."""
-        snapshots: dict[ModelKey, bytes] = {}
-        chunks: dict[ModelKey, dict[int, bytes]] = {}
-        for name, value in records.items():
-            match _decode_key(name):
-                case ["partition", number]:
-                    if number == str(partition):
-                        self._restore_partition(value)
-                case ["model", model_id, version]:
-                    snapshots[model_id, version] = value
-                case ["learning", model_id, version, number]:
-                    chunks.setdefault((model_id, version), {})[int(number)] = value
-                case _:
-                    raise StateError(f"a key of the state topic is of no kind that this program knows: {name!r}")
-        self._chunks = {key: max(numbered) + 1 for key, numbered in chunks.items()}
-        for key, snapshot in snapshots.items():
-            self._restore_watch(key, snapshot, chunks.get(key, {}))
+        found = read_records(records, partition)
+        if found.partition is not None:
+            self._restore_partition(found.partition)
+        self._chunks = {key: max(numbered) + 1 for key, numbered in found.chunks.items()}
+        for key, snapshot in found.watches.items():
+            self._restore_watch(key, snapshot, found.chunks.get(key, {}))
 
-    def _restore_partition(self, value: bytes) -> None:
-        try:
-            saved = msgspec.msgpack.decode(value, type=_PartitionState)
-        except msgspec.DecodeError as error:
-            raise StateError(f"a partition's snapshot cannot be read: {error}") from None
-        if saved.version != STATE_VERSION:
-            raise StateError(f"a partition's snapshot has version {saved.version}, this program reads {STATE_VERSION}")
+    def _restore_partition(self, saved: PartitionState) -> None:
         if saved.tick_us != self._config.tick_us:
             raise StateError(
                 f"the state has {difference_of_ticks(saved.tick_us, self._config.tick_us)}; another time.tick needs "
@@ -456,25 +427,3 @@ class PartitionFold:
 
 def _model(key: SummaryKey) -> ModelKey:
     return key.model_id, key.model_version
-
-
-def model_key(key: ModelKey) -> bytes:
-    """Key of a model's snapshot in the state topic."""
-    return msgspec.json.encode(("model", *key))
-
-
-def chunk_key(key: ModelKey, number: int) -> bytes:
-    """Key of a part of what a model version has to learn from."""
-    return msgspec.json.encode(("learning", *key, str(number)))
-
-
-def partition_key(partition: int) -> bytes:
-    """Key of a partition's own record in the state topic."""
-    return msgspec.json.encode(("partition", str(partition)))
-
-
-def _decode_key(key: bytes) -> list[str]:
-    try:
-        return msgspec.json.decode(key, type=list[str])
-    except msgspec.DecodeError as error:
-        raise StateError(f"a key of the state topic cannot be read: {error}") from None

@@ -122,9 +122,15 @@ SERIES_DROPPED: Final = _counter("series_dropped", "Series left out of this page
 
 # ---- models: the series that rules use -----------------------------------------------------------------------------
 
-# 1 for the state that the version is in, 0 for the others. A version without a baseline is not watched by anything but
-# River on its score, and that must not look like health.
+# 1 for the state that the version is in, 0 for the others. Until a version is watching, nothing but River looks at it,
+# and that must not look like health.
 MODEL_STATE: Final = _gauge("model_state", "1 for the state that a model version is in.", *MODEL, "state")
+
+# Against learning_events_needed: how far a model that is learning or calibrating has come. Absent once it is watched.
+LEARNING_EVENTS: Final = _gauge("learning_events", "Events from which the model version has learned so far.", *MODEL)
+LEARNING_EVENTS_NEEDED: Final = _gauge(
+    "learning_events_needed", "Events that the present state of learning takes.", *MODEL
+)
 
 # With rate(): whether event time moves for this model.
 TICKS_CLOSED: Final = _counter("ticks_closed", "Event-time ticks closed since the monitor began.", *MODEL)
@@ -197,6 +203,8 @@ METRICS: Final = (
     REPLAYED_RECORDS,
     SERIES_DROPPED,
     MODEL_STATE,
+    LEARNING_EVENTS,
+    LEARNING_EVENTS_NEEDED,
     TICKS_CLOSED,
     EVENTS,
     EVIDENCE_RATIO_MAX,
@@ -305,6 +313,9 @@ def _model_series(model: ModelStatus) -> Iterator[Series]:
     this = (model.model_id, model.model_version)
     for state in ModelState:
         yield MODEL_STATE, (*this, state), int(model.state is state)
+    if model.learning:
+        yield LEARNING_EVENTS, this, model.learning.events
+        yield LEARNING_EVENTS_NEEDED, this, model.learning.needed
     yield TICKS_CLOSED, this, model.ticks_closed
     yield EVENTS, this, model.events
     yield STATE_BYTES, this, model.state_bytes

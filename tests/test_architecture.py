@@ -21,6 +21,7 @@ DOMAIN = (
     "events",
     "evidence",
     "fold",
+    "fold_state",
     "gridbook",
     "grids",
     "incidents",

@@ -29,7 +29,8 @@ from streamdrift.entries import (
     to_parts,
 )
 from streamdrift.errors import StateError
-from streamdrift.fold import FoldConfig, PartitionFold, PublishedAlert, model_key, partition_key
+from streamdrift.fold import FoldConfig, PartitionFold, PublishedAlert
+from streamdrift.fold_state import model_key, partition_key
 from streamdrift.gridbook import GridBook
 from streamdrift.grids import SCORE, blind_grid
 from streamdrift.learning import LearningConfig

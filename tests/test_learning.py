@@ -19,7 +19,8 @@ from streamdrift.detectors.river import RiverSpec
 from streamdrift.entries import BaselineSet, LogEntry, PartitionProgress, Progress, decode, encode, to_parts
 from streamdrift.errors import StateError
 from streamdrift.events import Batch
-from streamdrift.fold import FoldConfig, News, PartitionFold, PublishedAlert, chunk_key, model_key
+from streamdrift.fold import FoldConfig, News, PartitionFold, PublishedAlert
+from streamdrift.fold_state import chunk_key, model_key
 from streamdrift.gridbook import baseline_record, grid_records
 from streamdrift.gridding import Reason
 from streamdrift.grids import SCORE, Grid, Kind, blind_grid

@@ -20,6 +20,7 @@ from streamdrift.status import (
     FeatureState,
     FeatureStatus,
     IncidentStatus,
+    LearningStatus,
     LoopStatus,
     ModelState,
     ModelStatus,
@@ -76,6 +77,7 @@ FULL = Snapshot(
     models=[
         replace(
             model([feature(), feature("prediction.score", "prediction")]),
+            learning=LearningStatus(1, 2, None),
             river=(RiverStatus("prediction.score", "drift.ADWIN", 2),),
             incidents=(
                 IncidentStatus("i1", "data_drift", "warning", "started", "amount shifted", ("amount",), 1),
@@ -185,7 +187,11 @@ def test_states_of_features_have_the_numbers_of_the_contract() -> None:
 
 
 def test_a_model_without_a_baseline_is_visible() -> None:
-    shown = Exposition(Snapshot(models=[replace(model(), state=ModelState.LEARNING, baseline_id=None)]))
+    learning = LearningStatus(1_240, 2_000, None)
+    unwatched = replace(model(), state=ModelState.LEARNING, baseline_id=None, learning=learning)
+    shown = Exposition(Snapshot(models=[unwatched]))
+    assert shown.value(telemetry.LEARNING_EVENTS, FRAUD) == 1_240
+    assert shown.value(telemetry.LEARNING_EVENTS_NEEDED, FRAUD) == 2_000
     assert shown.value(telemetry.MODEL_STATE, {**FRAUD, "state": "learning"}) == 1
     assert shown.value(telemetry.MODEL_STATE, {**FRAUD, "state": "watching"}) == 0
 

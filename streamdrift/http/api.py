@@ -6,6 +6,8 @@
      "sources": [{"topic", "kind", "consumed", "summarised", "late", "control", "over_bound", "exploded", "eventless",
                   "rejected": {reason: n}, "lag": n | null, "watermark": time | null, "ended": bool}],
      "models": [{"model_id", "model_version", "state", "baseline_id", "events", "ticks_closed", "last_event_time",
+                 "learning": {"events", "needed", "until"} | null,
+                 "compared_with": {"model_version", "events", "features"} | null,
                  "window_events", "features": [...], "unmonitored": {name: reason}, "river": [...],
                  "incidents": [...], "alerts_published": [{"kind", "severity", "count"}], "state_bytes"}],
      "stages": [{"stage", "last_poll", "assigned", "restored", "rebalances": {event: n}, "lag": n}]}
@@ -22,8 +24,10 @@ from typing import Final
 
 from streamdrift import __version__
 from streamdrift.status import (
+    Comparison,
     FeatureStatus,
     IncidentStatus,
+    LearningStatus,
     LoopStatus,
     ModelStatus,
     RiverStatus,
@@ -93,6 +97,8 @@ def _model(model: ModelStatus) -> Document:
         "model_version": model.model_version,
         "state": model.state,
         "baseline_id": model.baseline_id,
+        "learning": None if model.learning is None else _learning(model.learning),
+        "compared_with": None if model.compared_with is None else _comparison(model.compared_with),
         "events": model.events,
         "ticks_closed": model.ticks_closed,
         "last_event_time": rfc3339(model.last_event_us),
@@ -105,6 +111,21 @@ def _model(model: ModelStatus) -> Document:
             {"kind": kind, "severity": severity, "count": count} for (kind, severity), count in model.alerts.items()
         ],
         "state_bytes": model.state_bytes,
+    }
+
+
+def _learning(learning: LearningStatus) -> Document:
+    return {"events": learning.events, "needed": learning.needed, "until": rfc3339(learning.until_us)}
+
+
+def _comparison(comparison: Comparison) -> Document:
+    return {
+        "model_version": comparison.model_version,
+        "events": comparison.events,
+        "features": [
+            {"name": c.name, "effects": {metric: _finite(effect) for metric, effect in c.effects.items()}}
+            for c in comparison.features
+        ],
     }
 
 

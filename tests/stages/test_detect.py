@@ -13,7 +13,8 @@ from jsonschema import Draft202012Validator
 from streamdrift.entries import LogEntry, encode
 from streamdrift.errors import StateError
 from streamdrift.evidence import rfc3339
-from streamdrift.fold import FoldConfig, model_key, partition_key
+from streamdrift.fold import FoldConfig
+from streamdrift.fold_state import model_key, partition_key
 from streamdrift.learning import LearningConfig
 from streamdrift.monitor import MonitorConfig
 from streamdrift.records import Commit, OutputRecord, Position, RecordBatch, TopicPartition
