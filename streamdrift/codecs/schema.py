@@ -122,7 +122,7 @@ class _Builder:
             (self._mapping.model_id, self._grid.model_id),
             (self._mapping.model_version, self._grid.model_version),
         ):
-            self._put(place, Leaf(_literal(name), name or REQUIRED, NOWHERE))
+            self._put(place, Leaf(_literal(name), REQUIRED if name else name, NOWHERE))
         if self._source.event_time is EventTime.EVENT:
             self._put(self._mapping.timestamp, Leaf(str | int | float | None, None, TIMESTAMP))
         self._put(self._mapping.prediction_id, Leaf(str | int | None, None, IDENTITY))

@@ -127,7 +127,11 @@ def decode_all(
     n = len(values)
     batch = RecordBatch("t", 0, range(n), [recorded] * n, [None] * n, values, [()] * n)
     decoder = decoder or JsonDecoder(source, lambda model, version: grids.get((model, version)))
-    return outcomes(decoder.decode(batch), n)
+    found = outcomes(decoder.decode(batch), n)
+    # Nor does it matter which models a decoder has seen before.
+    decoder.decode(RecordBatch("t", 0, [0], [recorded], [None], [json.dumps(EVENT).encode()], [()]))
+    assert outcomes(decoder.decode(batch), n) == found
+    return found
 
 
 def decode(event: object, source: Source = Source("t"), **more: Any) -> Outcome:  # noqa: ANN401, B008
@@ -430,6 +434,20 @@ def test_interleaved_models_are_kept_apart_and_in_order() -> None:
     found = decode_all([json.dumps(event).encode() for event in events])
     assert [outcome.model for outcome in found if isinstance(outcome, Event)] == models * 20
     assert found == [taken(event) for event in events]
+
+
+@pytest.mark.parametrize("few", [2, 3, 4])
+def test_models_take_turns_whatever_came_before(few: int) -> None:
+    decoder = JsonDecoder(Source("t"), lambda model, version: GRIDS.get((model, version)))
+    models = [("churn", "1"), ("fraud", "7"), ("fraud", ""), ("fraud", "8")][:few]
+    events = [
+        EVENT | {"model_id": m, "model_version": v, "prediction_id": str(i)} for i, (m, v) in enumerate(models * 5)
+    ]
+    values = [json.dumps(event).encode() for event in events]
+    expected = [taken(event) for event in events]
+    for start in range(few):
+        decode_all(values[start : start + 1], decoder=decoder)
+        assert decode_all(values, decoder=decoder) == expected
 
 
 def test_a_bomb_of_models_is_read_within_bounds() -> None:

@@ -39,7 +39,11 @@ def decode(
     n = len(messages)
     values, keys, headers = zip(*messages, strict=True) if messages else ((), (), ())
     decoder = JsonDecoder(Source("t", mapping=mapping, **more), lambda *model: grids.get(model))
-    return decoder.decode(RecordBatch("t", 0, range(n), [RECORDED] * n, keys, values, headers))
+    batch = RecordBatch("t", 0, range(n), [RECORDED] * n, keys, values, headers)
+    decoded = decoder.decode(batch)
+    # What a decoder has seen before changes nothing.
+    assert facts(decoder.decode(batch), range(n)) == facts(decoded, range(n))
+    return decoded
 
 
 def events(messages: Sequence[Message], mapping: EventMapping, **more: Any) -> list[Event | Dead]:  # noqa: ANN401
