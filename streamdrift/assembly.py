@@ -79,7 +79,8 @@ def load_baseline(settings: Settings, model_id: str, version: str, path: Path) -
     grid = baseline.grid
     if (grid.model_id, grid.model_version) != (model_id, version):
         raise ConfigurationError(f"{key}: {path} is of model {grid.model_id}, version {grid.model_version}")
-    return baseline.only(settings.model(model_id).features.watches, "excluded by configuration")
+    watched = baseline.only(settings.model(model_id).features.watches, "excluded by configuration")
+    return watched.under(settings.privacy.rules())
 
 
 def topology(settings: Settings) -> Topology:
@@ -124,7 +125,7 @@ def topology(settings: Settings) -> Topology:
             summaries_topic=topics.summaries,
             summaries_partitions=topics.partitions,
             dead_letters_topic=topics.dead_letters,
-            dead_letter_values=settings.dead_letters == "raw",
+            dead_letter_values=settings.dead_letter_values,
         ),
         DetectConfig(
             fold,
@@ -151,6 +152,7 @@ def _source(settings: Settings, index: int) -> Source:
         source.end_of_stream,
         settings.bounds.message_bytes,
         source.mapping.mapping(),
+        settings.privacy.rules(),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 
 from streamdrift.errors import ConfigurationError
-from streamdrift.grids import Grid, Kind, Role, Unmonitored, content_id
+from streamdrift.grids import Column, Grid, Kind, Role, Unmonitored, content_id
+from streamdrift.privacy import Privacy
 from streamdrift.summaries import Moments, Names, Summary
 
 FORMAT: Final = "streamdrift-baseline/1"
@@ -47,15 +48,25 @@ class Baseline:
 
         A derived column is asked for by its own name and that of its source.
         """
+        return self._with(
+            [c if c.role is not Role.FEATURE or watched(*c.known_as) else None for c in self.grid.columns], reason
+        )
+
+    def under(self, privacy: Privacy) -> Baseline:
+        """The same with the columns that count what ``privacy`` leaves of their values."""
+        return self._with([privacy.column(c) for c in self.grid.columns], "private") if privacy else self
+
+    def _with(self, columns: Sequence[Column | None], reason: str) -> Baseline:
+        """The same with these columns in place of its own; where there is None, that one is unmonitored."""
         grid = self.grid
-        kept = [i for i, c in enumerate(grid.columns) if c.role is not Role.FEATURE or watched(*c.known_as)]
-        if len(kept) == len(grid.columns):
+        if columns == list(grid.columns):
             return self
+        kept = [i for i, column in enumerate(columns) if column is not None]
         left_out = [Unmonitored(c.name, reason) for i, c in enumerate(grid.columns) if i not in set(kept)]
         part = Grid(
             grid.model_id,
             grid.model_version,
-            tuple(grid.columns[i] for i in kept),
+            tuple(column for column in columns if column is not None),
             (*grid.unmonitored, *left_out),
         )
         slots = np.concatenate(

@@ -73,6 +73,8 @@ def check(
     found = _Findings()
     _check_client(settings, found)
     _check_time(settings, found)
+    if settings.privacy.hash and not settings.privacy.salt.get_secret_value():
+        found.warn(("privacy", "salt"), "is not set: whoever guesses a value can tell its hash")
     for model_id, model in settings.models.items():
         _check_model(model_id, model, found)
     _check_score(settings, found)

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from streamdrift.errors import ConfigurationError
 from streamdrift.events import SourceKind
 from streamdrift.layers import Layers
 from streamdrift.model_settings import Defaults, Model, River, WarmUp
+from streamdrift.privacy import Privacy as PrivacyRules
 from streamdrift.problems import Path as KeyPath
 from streamdrift.problems import Problem, dotted, explain, given, origin
 from streamdrift.quantities import Duration, Rate
@@ -48,7 +49,6 @@ from streamdrift.values import (
     TopicName,
     Zone,
     at_least,
-    not_yet,
 )
 
 # ---- kafka and topics ----------------------------------------------------------------------------------------------
@@ -163,12 +163,18 @@ class Metrics(Section):
 
 
 class Privacy(Section):
-    """Values that must not leave the codec."""
+    """Values that must not leave the codec. Globs of flattened names: customer covers all that is below it."""
 
-    drop: Annotated[tuple[Text, ...], not_yet("dropping is not built yet: the values would be kept")] = ()
-    """Fields to be left out."""
-    hash: Annotated[tuple[Text, ...], not_yet("hashing is not built yet: the values would be kept")] = ()
-    """Fields to be hashed."""
+    drop: tuple[Text, ...] = ()
+    """Features, and parts of the prediction (``prediction.label``), that are treated as if they were not there."""
+    hash: tuple[Text, ...] = ()
+    """Those that are counted as categories by a pseudonym."""
+    salt: Annotated[SecretStr, Field(max_length=64)] = SecretStr("")
+    """Makes pseudonyms those of this installation; set it as the variable STREAMDRIFT__PRIVACY__SALT."""
+
+    def rules(self) -> PrivacyRules:
+        """The same as the codec knows it."""
+        return PrivacyRules(self.drop, self.hash, self.salt.get_secret_value().encode()[:64])
 
 
 class Mute(Section):
@@ -250,8 +256,9 @@ class Settings(BaseSettings):
     """Values that must not leave the codec."""
     mute: Annotated[tuple[Mute, ...], LATER] = ()
     """Spans in which drift is recorded, but not alerted."""
-    dead_letters: Literal["raw", "metadata_only"] = "raw"
-    """Whether dead letters carry the message itself, or only where it lies."""
+    dead_letters: Literal["raw", "metadata_only"] | None = None
+    """Whether dead letters carry the message itself (``raw``), or only where it lies; null takes ``metadata_only``
+    where anything is dropped or hashed, else ``raw``."""
     http: Http = Http()
     """The one port: health, metrics and the status page."""
     log: Log = Log()
@@ -363,6 +370,13 @@ class Settings(BaseSettings):
     def start_from(self, source: Source) -> StartPoint:
         """Where a group that never read ``source`` begins."""
         return self.kafka.start_from if source.start_from is None else source.start_from
+
+    @property
+    def dead_letter_values(self) -> bool:
+        """Whether dead letters carry the message itself."""
+        if self.dead_letters is None:
+            return not self.privacy.rules()
+        return self.dead_letters == "raw"
 
     def model(self, model_id: str) -> Model:
         """A model's settings; those of a model that is not configured are empty."""

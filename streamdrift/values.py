@@ -108,17 +108,6 @@ def _scalar(value: object) -> object:
     return value
 
 
-def not_yet(message: str) -> AfterValidator:
-    """Refuses whatever was set: going on without it would hurt more than not starting."""
-
-    def refuse(value: object) -> object:
-        if value:
-            raise ValueError(message)
-        return value
-
-    return AfterValidator(refuse)
-
-
 def _delivery(value: str) -> str:
     if value == "exactly_once":
         raise ValueError("exactly_once comes with transactions, in a later version; use at_least_once")

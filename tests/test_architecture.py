@@ -29,6 +29,7 @@ DOMAIN = (
     "learning",
     "merging",
     "monitor",
+    "privacy",
     "provenance",
     "published",
     "records",

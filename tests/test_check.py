@@ -67,7 +67,7 @@ BROKEN = {
     "mapping of a source": Broken(
         "kafka: {bootstrap_servers: a}\nsources:\n  - {topic: a, kind: predictions, explode: 'instances[*]'}\n",
         "sources[0].explode",
-        "unknown key; expected one of topic, kind, event_time",
+        "unknown key; expected one of topic, kind, mapping, start_from, event_time",
     ),
     "missing key": Broken(
         "kafka: {bootstrap_servers: a}\nsources: [{topic: a}]\n",
@@ -150,9 +150,9 @@ BROKEN = {
         "exactly_once comes with transactions, in a later version; use at_least_once (c.yaml:1)",
     ),
     "privacy": Broken(
-        keys("privacy", "drop: [name]"),
+        keys("privacy", "drop: name"),
         "privacy.drop",
-        "dropping is not built yet: the values would be kept (c.yaml:4)",
+        "expected a list",
     ),
     # River
     "a River class that is none": Broken(
@@ -273,7 +273,7 @@ sources: [{topic: a, kind: predictionss}, {topic: b}]
 time: {tick: 10, tik: 10s}
 time: {}
 defaults: {window: 1 hour, river: [{class: drift.None}]}
-privacy: {drop: [x]}
+privacy: {drop: x}
 """
     assert set(said(tmp_path, text)) == {
         "kafka.delivery",

@@ -100,7 +100,8 @@ class Finder:
             raise Rejected("schema", "prediction: expected an object")
         if features is None and prediction is None:
             raise Rejected("schema", "features: expected an object")
-        return Event(model, time, self._identity(found), features, prediction)
+        privacy = self._source.privacy
+        return Event(model, time, self._identity(found), privacy.features(features), privacy.prediction(prediction))
 
     def _time(self, found: _Found) -> int:
         try:

@@ -52,7 +52,7 @@ class Schema:
         self.nullable: set[int] = set()
         """Columns of numbers in which null was seen, which packs no number; only a hint."""
         self._reader: Reader | None = None
-        if not layout.grid.blind:
+        if not layout.grid.blind and not source.privacy.concerns(layout.grid):
             with suppress(Conflict):  # a value that is an object too has no type
                 builder = _Builder(layout, source)
                 self._reader = Reader(builder.root(), example)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from streamdrift.codecs.mapping import Mapping
 from streamdrift.events import Batch, DeadLetter, SourceKind
+from streamdrift.privacy import Privacy
 from streamdrift.records import NO_TIMESTAMP
 
 _LIMIT_US: Final = 1 << 61
@@ -62,6 +63,8 @@ class Source:
     """Whether an end-of-stream marker is honoured."""
     max_message_bytes: int = 1 << 20
     mapping: Mapping = field(default_factory=Mapping)
+    privacy: Privacy = field(default_factory=Privacy)
+    """What is left of values before anything else is made of them."""
 
     def time(self, timestamp: object, recorded: int) -> int:
         """Time of an event in microseconds; ``recorded`` is the record's in milliseconds. Raises ``ValueError``."""
