@@ -33,6 +33,7 @@ app = typer.Typer(
 baseline_app = typer.Typer(help="Baselines: what a model's training data looked like.", no_args_is_help=True)
 app.add_typer(baseline_app, name="baseline")
 
+Config = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration file (YAML).")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Set a key over file and environment: --set time.tick=1m"),
@@ -71,7 +72,7 @@ def _options(
 
 @app.command()
 def run(
-    config: Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration file (YAML).")],
+    config: Config,
     overrides: Overrides = None,
 ) -> None:
     """Run all stages: events in, drift alerts out."""
@@ -149,6 +150,41 @@ def baseline_build(  # noqa: PLR0913 — one parameter an option
         as_json=as_json,
     )
     raise typer.Exit(code)
+
+
+@baseline_app.command("show")
+def baseline_show(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model_id of its events.")],
+    version: Annotated[str | None, typer.Argument(metavar="[VERSION]", help="The model_version.  [all]")] = None,
+    *,
+    config: Config,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Say which grid and baseline are in effect for a model, column by column."""
+    from streamdrift.inspection import show
+    from streamdrift.settings import Settings
+
+    typer.echo(show(Settings.load(config, _flags(overrides)), model, version, as_json=as_json))
+
+
+@baseline_app.command("promote")
+def baseline_promote(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model_id of its events.")],
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="The model_version of its events.")],
+    *,
+    window: Annotated[bool, typer.Option("--window", help="Take the published window: recent traffic.")] = False,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE", help="Write a baseline file; change nothing else.")
+    ] = None,
+    config: Config,
+    overrides: Overrides = None,
+) -> None:
+    """Make what was learned so far, or recent traffic, the baseline. Its bins stay; open incidents end."""
+    from streamdrift.inspection import promote
+    from streamdrift.settings import Settings
+
+    typer.echo(promote(Settings.load(config, _flags(overrides)), (model, version), window=window, to=to))
 
 
 @app.command()

@@ -78,11 +78,15 @@ class Progress(msgspec.Struct, array_like=True, frozen=True, tag="progress/1"):
 
 
 class BaselineSet(msgspec.Struct, array_like=True, frozen=True, tag="baseline/1"):
-    """Control: from its first tick that is not closed yet, the model version is compared with this baseline."""
+    """Control: from its first tick that is not closed yet, the model version is compared with this baseline.
+
+    One that was ``promoted`` by a person stays in effect although the configured one is said again at every start.
+    """
 
     model_id: str
     model_version: str
     baseline_id: str
+    promoted: bool = False
 
 
 LogEntry = SummaryPart | Progress | BaselineSet

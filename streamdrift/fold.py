@@ -225,10 +225,11 @@ class PartitionFold:
         key = control.model_id, control.model_version
         before = self._watches.get(key)
         baseline = before.monitor.baseline if before else None
-        if before and control.baseline_id in {before.configured, baseline and baseline.id}:
+        configured = before.configured if before else None
+        if control.baseline_id in {baseline and baseline.id, None if control.promoted else configured}:
             return []
         watch = Watch(self._config.watch(key[0]), *key, self._known(control.baseline_id))
-        watch.configured = control.baseline_id
+        watch.configured = configured if control.promoted else control.baseline_id
         self._drop_open(key, watch.grid)
         self._replace(key, watch)
         return [] if before is None else self._published(before.retire(REBASELINED))

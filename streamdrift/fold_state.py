@@ -48,8 +48,8 @@ class StateRecords:
     chunks: dict[ModelKey, dict[int, bytes]] = field(default_factory=dict)
 
 
-def read_records(records: Mapping[bytes, bytes], partition: int) -> StateRecords:
-    """Sort the records of a partition. Raises ``StateError`` for what this version does not know."""
+def read_records(records: Mapping[bytes, bytes], partition: int | None = None) -> StateRecords:
+    """Sort the records of a partition, or of all. Raises ``StateError`` for what this version does not know."""
     found = StateRecords()
     for name, value in records.items():
         match _decode_key(name):

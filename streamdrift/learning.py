@@ -178,6 +178,10 @@ class Learner:
         rows, self.rows = self.rows, []
         return rows
 
+    def so_far(self) -> Baseline | None:
+        """What the baseline would be if the warm-up were over; None without a grid."""
+        return Baseline(self.grid, self._counted) if self.grid and self._counted else None
+
     def due(self) -> int | None:
         """The tick at whose close it is over although no events come any more."""
         return self.last_tick if self.events >= self.config.warm_up.at_least else None

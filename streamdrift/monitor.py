@@ -152,6 +152,12 @@ class Monitor:
                 stream.restore(states[stream.key])
         return alerts
 
+    def recent(self) -> Baseline | None:
+        """What the published window holds as a baseline on the same grid; None without a window or events in it."""
+        if self.reference is None or self._published is None or not self._published.events:
+            return None
+        return Baseline(self.grid, self.reference.refine(self._published.whole))
+
     @property
     def last_event_us(self) -> int | None:
         """The end of the last tick with events."""

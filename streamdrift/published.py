@@ -62,6 +62,11 @@ class PublishedWindow:
         """Events in the window as it is published."""
         return sum(window.events for _, _, window in self._panes)
 
+    @property
+    def whole(self) -> Window:
+        """Everything in the window as it is published."""
+        return reduce(add, (window for _, _, window in self._panes), self._reference.empty())
+
     def close(self, tick: int, window: Window | None) -> None:
         """Take the events of a closed tick."""
         if self._filling is not None and tick >= self._until:
@@ -110,7 +115,7 @@ class PublishedWindow:
 
     def _scored(self) -> list[Mapping[str, Any] | None]:
         reference = self._reference
-        whole = reduce(add, (window for _, _, window in self._panes), reference.empty())
+        whole = self.whole
         return [
             _view(effects, counts) if counts.sum() >= ENOUGH else None
             for effects, counts in zip(reference.effects(whole), reference.publish(whole), strict=True)

@@ -121,6 +121,26 @@ class Reference:
         np.add.at(counts, self._slot_of_grid_slot, summary.counts)
         return Window(summary.events, counts, summary.moments, summary.names)
 
+    def refine(self, window: Window) -> Summary:
+        """A window as a summary on the grid, which ``reduce`` makes the same window again.
+
+        Inside a merged bin, events are spread as the baseline's are: largest remainders, the first bin among equals.
+        """
+        weights = self.baseline.summary.counts.astype(np.float64)
+        size = np.bincount(self._slot_of_grid_slot, minlength=self.slots)
+        mass = np.bincount(self._slot_of_grid_slot, weights, minlength=self.slots)
+        of_slot = self._slot_of_grid_slot
+        even = mass[of_slot] == 0
+        share = np.where(even, 1 / size[of_slot], weights / np.where(even, 1, mass[of_slot]))
+        exact = share * window.counts[of_slot]
+        counts = np.floor(exact).astype(np.int64)
+        left = window.counts - np.bincount(of_slot, counts, minlength=self.slots).astype(np.int64)
+        order = np.lexsort((np.arange(len(exact)), counts - exact, of_slot))
+        first = np.searchsorted(of_slot[order], np.arange(self.slots))
+        rank = np.arange(len(order)) - first[of_slot[order]]
+        counts[order] += rank < left[of_slot[order]]
+        return Summary(window.events, counts, window.moments, Names(), {})
+
     def empty(self) -> Window:
         return Window(0, np.zeros(self.slots, dtype=np.int64), Moments.empty(len(self.grid.columns)), Names())
 

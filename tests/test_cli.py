@@ -95,7 +95,18 @@ def test_help_costs_at_most_fifteen_times_an_empty_program() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("run",), ("check",), ("demo",), ("version",), ("baseline",), ("baseline", "build")]
+    "command",
+    [
+        (),
+        ("run",),
+        ("check",),
+        ("demo",),
+        ("version",),
+        ("baseline",),
+        ("baseline", "build"),
+        ("baseline", "show"),
+        ("baseline", "promote"),
+    ],
 )
 def test_every_command_explains_itself(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]

@@ -470,6 +470,20 @@ def test_a_model_without_a_baseline_gets_one() -> None:
     assert (status.state, status.events) == (ModelState.WATCHING, 400)
 
 
+def test_a_promoted_baseline_stays_though_the_configured_one_is_said_again() -> None:
+    promoted = BaselineSet(*MODEL, recounted_baseline().id, promoted=True)
+    subject, state = fold(), StateTopic()
+    apply(subject, [SET, part(T), progress(T), promoted, SET, part(T + 1), progress(T + 1)])
+    assert subject.status()[MODEL].baseline_id == recounted_baseline().id
+    state.write(subject)
+    other = fold()
+    other.restore(0, state.records)
+    apply(other, [SET, part(T + 2), progress(T + 2)], other._position)
+    assert other.status()[MODEL].baseline_id == recounted_baseline().id
+    apply(other, [BaselineSet(*MODEL, another_baseline().id)], other._position)
+    assert other.status()[MODEL].baseline_id == another_baseline().id
+
+
 def test_a_baseline_that_is_not_known_stops_the_fold() -> None:
     with pytest.raises(StateError, match="not in the grids topic"):
         apply(fold(), [BaselineSet(*MODEL, "0123")])

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,8 +23,11 @@ import pytest
 from xxhash import xxh3_64_intdigest
 
 from streamdrift.assembly import YOUNG_OBJECTS, Service, settle, topology
+from streamdrift.fold_state import read_records
 from streamdrift.generator import MODEL_ID, MODEL_VERSION, PREDICTIONS_TOPIC, Message
+from streamdrift.inspection import promote, show, watches
 from streamdrift.kafka.commit import publish
+from streamdrift.kafka.compacted import read_compacted
 from streamdrift.kafka.subscriber import Subscriber
 from streamdrift.records import OutputRecord, Record
 from streamdrift.settings import Settings
@@ -269,6 +272,43 @@ def test_a_model_without_a_baseline_learns_one_and_is_watched(embedded_broker: B
     assert model.baseline_id == driver.detect.models[MODEL_ID, MODEL_VERSION].baseline_id
     assert driver.alerts
     assert fraud.told(site.alerts(settings)) == fraud.told(driver.alerts)
+
+
+def test_recent_traffic_is_promoted_to_the_baseline_of_a_running_service(
+    embedded_broker: Broker, tmp_path: Path
+) -> None:
+    site = Site(embedded_broker, tmp_path, 4)
+    settings, model = site.settings(), (MODEL_ID, MODEL_VERSION)
+    configured = fraud.fraud_baseline()
+
+    def written() -> Collection[tuple[str, str]]:
+        return read_records(read_compacted(site.broker.cluster, settings.topics.state)).watches
+
+    with site.running(settings) as service:
+        site.send(fraud.fraud_events()[:3_000])
+        wait_until(
+            lambda: (
+                service.failed
+                or (model in written() and watches(settings, site.broker.cluster, *model)[model].monitor.recent())
+            ),
+            PATIENCE,
+            "a snapshot with a window should be there",
+        )
+        shown = json.loads(show(settings, MODEL_ID, None, as_json=True, cluster=site.broker.cluster))
+        assert [(s["state"], s["baseline_id"]) for s in shown] == [("watching", configured.id)]
+        said = promote(settings, model, window=True, cluster=site.broker.cluster)
+        assert "takes effect" in said
+        wait_until(
+            lambda: [m for m in service.status().models if m.baseline_id not in {None, configured.id}],
+            PATIENCE,
+            "the promoted baseline should be in effect",
+        )
+        (promoted,) = service.status().models
+    with site.running(settings) as service:  # which says again what is configured
+        site.send(fraud.fraud_events()[3_000:3_500])
+        wait_until(lambda: [m for m in service.status().models if m.events >= 300], PATIENCE, "further events")
+        (model_status,) = service.status().models
+        assert model_status.baseline_id == promoted.baseline_id
 
 
 @pytest.mark.kafka

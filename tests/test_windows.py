@@ -19,7 +19,7 @@ from streamdrift.detectors import effects
 from streamdrift.errors import StateError
 from streamdrift.events import Batch
 from streamdrift.grids import SCORE, SPECIAL_SLOTS, Column, Grid, Kind
-from streamdrift.summaries import Moments, Names, Summary
+from streamdrift.summaries import Moments, Names, RawRows, Summary
 from streamdrift.tables import Fields, baseline_from_columns
 from streamdrift.windows import PUBLISHED_BINS, WINDOW_BINS, Reference, Window, WindowState, to_state
 from tests.support.batches import batches, grids
@@ -31,7 +31,7 @@ two_batches = grids().flatmap(lambda grid: st.tuples(batches(grid), batches(grid
 
 
 def reference_of(batch: Batch) -> Reference:
-    return Reference(Baseline(batch.grid, replace(Summary.of(batch), names=Names(), pairs={})))
+    return Reference(Baseline(batch.grid, replace(Summary.of(batch), names=Names(), pairs={}, rows=RawRows())))
 
 
 def of_columns(**columns: Values) -> Reference:
@@ -50,6 +50,23 @@ def equal(a: Window, b: Window) -> bool:
 
 
 # ---- merging ---------------------------------------------------------------------------------------------------------
+
+
+@unhurried
+@given(two_batches)
+def test_a_window_that_is_refined_is_reduced_to_itself(two: tuple[Batch, Batch]) -> None:
+    reference = reference_of(two[0])
+    reduced = replace(reference.reduce(Summary.of(two[1])), names=Names())
+    refined = reference.refine(reduced)
+    assert equal(reference.reduce(refined), reduced)
+    assert (refined.counts >= 0).all()
+
+
+@unhurried
+@given(grids().flatmap(batches))
+def test_a_baseline_is_refined_to_itself(batch: Batch) -> None:
+    reference = reference_of(batch)
+    assert reference.refine(reference.window) == reference.baseline.summary
 
 
 @unhurried
