@@ -21,10 +21,21 @@ from numpy.typing import NDArray
 
 from streamdrift.assembly import topology
 from streamdrift.baselines import Baseline
-from streamdrift.entries import BaselineSet, LogEntry, PartitionProgress, Progress, decode, encode, to_parts
+from streamdrift.entries import (
+    BaselineSet,
+    LogEntry,
+    PartitionProgress,
+    Progress,
+    SummaryPart,
+    decode,
+    encode,
+    to_parts,
+)
 from streamdrift.fold import PartitionFold
-from streamdrift.grids import SCORE
+from streamdrift.grids import SCORE, Grid
+from streamdrift.records import Position, RecordBatch, TopicPartition
 from streamdrift.settings import Settings
+from streamdrift.status import ModelState
 from streamdrift.summaries import Moments, Names, Pairs, Summary, SummaryKey
 from streamdrift.summaries.pairs import MAX_ENTRIES
 from streamdrift.ticks import MICROSECONDS
@@ -72,7 +83,7 @@ KINDS: Final = (
     Kind("50 a day", 50 / DAY),
     Kind("100 a second", 100.0, days_before=1 / 8, days_to_find=1, seeds=3, raw_days=1.0),
     Kind("10,000 a second", 10_000.0, days_before=1 / 24, days_to_find=1, seeds=3, raw_days=1 / 24),
-    Kind("10,000 in a dump a night", dump=10_000, days_before=2.0),
+    Kind("10,000 in a dump a night", dump=10_000, days_before=4.0),
 )
 """River is fed for a part of the month where it takes most of the time: what it finds is no incident anyway."""
 
@@ -91,6 +102,8 @@ class Plan:
     """What happens then, until it is found."""
     raw_days: float = 30.0
     """For how long scores are kept value by value for River."""
+    learned: bool = False
+    """Whether the baseline is learned from the traffic, instead of made from a training table."""
 
     def change_at(self, time_s: float) -> str | None:
         """The change, once it has happened."""
@@ -108,6 +121,8 @@ class Month:
     """Events since the change, at the close of the tick in which it was found, or at the end."""
     changed_s: float | None = None
     """When the first event of the change happened, or its tick began."""
+    state: ModelState = ModelState.WATCHING
+    """Of the model, at the end."""
     river: int = 0
     """Detections of River on the score, which are no incidents."""
 
@@ -149,16 +164,17 @@ def _baseline(seed: int) -> Baseline:
     return baseline(seed)
 
 
-def _topology(seed: int) -> Topology:
-    """The default settings, and a baseline."""
+def _topology(plan: Plan) -> Topology:
+    """The default settings, and a baseline unless it is to be learned."""
     model_id, version = MODEL
-    document = {
+    document: dict[str, Any] = {
         "kafka": {"bootstrap_servers": "localhost:9092", "start_from": "earliest"},
         "sources": [{"topic": TOPIC, "kind": "predictions"}],
-        "models": {model_id: {"baselines": {version: "baseline.json"}}},
     }
     with tempfile.TemporaryDirectory() as directory:
-        (Path(directory) / "baseline.json").write_bytes(_baseline(seed).to_json())
+        if not plan.learned:
+            document["models"] = {model_id: {"baselines": {version: "baseline.json"}}}
+            (Path(directory) / "baseline.json").write_bytes(_baseline(plan.seed).to_json())
         path = Path(directory) / "streamdrift.yaml"
         path.write_text(yaml.safe_dump(document), encoding="utf-8")
         return topology(Settings.load(path, {}, {}))
@@ -170,7 +186,7 @@ def _topology(seed: int) -> Topology:
 def _sent(plan: Plan) -> Month:
     """Events as JSON through all stages; the clock stands where the events are, and goes on in the hours without."""
     month, rng = Month(plan), np.random.default_rng([plan.seed, 1])
-    driver = TopologyDriver(_topology(plan.seed), now=float(START))
+    driver = TopologyDriver(_topology(plan), now=float(START))
     hours = 24 * (plan.days + (plan.kind.days_to_find if plan.change else 0))
     for hour in range(round(hours)):
         start = START + hour * HOUR
@@ -191,6 +207,7 @@ def _sent(plan: Plan) -> Month:
         if month.found:
             break
     (model,) = driver.detect.models.values()
+    month.state = model.state
     month.river = sum(stream.detections for stream in model.river)
     return month
 
@@ -227,14 +244,17 @@ _CHUNK: Final = 360
 
 def _drawn(plan: Plan) -> Month:
     """Summaries, tick by tick, as summarise writes them."""
-    month, known = Month(plan), _baseline(plan.seed)
-    config = _topology(plan.seed).detect.fold
-    fold = PartitionFold(config, book([known]))
-    log = _Log(fold, month)
-    log.append(BaselineSet(*MODEL, known.id))
-    rng = np.random.default_rng([plan.seed, 2])
+    month, rng = Month(plan), np.random.default_rng([plan.seed, 2])
+    service = _topology(plan)
+    config = service.detect.fold
+    known = [] if plan.learned else [_baseline(plan.seed)]
+    fold = PartitionFold(config, book(known))
+    log = _Log(fold, month, config.tick_us)
+    grid = _learned(plan, service, fold, log, rng) if plan.learned else known[0].grid
+    for given in known:
+        log.append(BaselineSet(*MODEL, given.id))
     first, tick_s = START * MICROSECONDS // config.tick_us, config.tick_us // MICROSECONDS
-    counted = {change: Counted(changed(change), known.grid) for change in {None, plan.change}}
+    counted = {change: Counted(changed(change), grid) for change in {None, plan.change}}
     days = plan.days + (plan.kind.days_to_find if plan.change else 0)
     raw_until = START + plan.raw_days * DAY
     for chunk in range(0, round(days * DAY / tick_s), _CHUNK):
@@ -244,11 +264,13 @@ def _drawn(plan: Plan) -> Month:
         counts, limbs = counted[change].drawn(rng, events)
         for i, n in enumerate(events.tolist()):
             tick = first + chunk + i
+            if tick < log.next_tick:
+                continue  # it was written event by event
             pairs = _pairs(counted[change], rng, n, tick * config.tick_us) if starts[i] < raw_until else {}
             summary = Summary(n, counts[i], Moments(limbs[i]), Names(), pairs)
-            for part in to_parts(SummaryKey(*MODEL, "", tick), tick * config.tick_us, known.grid, summary):
+            for part in to_parts(SummaryKey(*MODEL, "", tick), tick * config.tick_us, grid, summary):
                 log.append(part)
-            log.append(Progress({TOPIC: 1}, (PartitionProgress(TOPIC, 0, tick, (tick + 1) * config.tick_us),)))
+            log.close(tick)
             month.events += n
             if change:
                 month.events_since += n
@@ -257,22 +279,55 @@ def _drawn(plan: Plan) -> Month:
                 break
         if month.found:
             break
-    month.river = sum(stream.detections for status in fold.status().values() for stream in status.river)
+    (model,) = fold.status().values()
+    month.state = model.state
+    month.river = sum(stream.detections for stream in model.river)
     return month
+
+
+def _learned(plan: Plan, service: Topology, fold: PartitionFold, log: _Log, rng: np.random.Generator) -> Grid:
+    """Write the first ticks event by event, until a grid is cut from them."""
+    stage, offset = service.new_summarise(book()), 0
+    stage.topology({TOPIC: 1})
+    stage.assigned(TopicPartition(TOPIC, 0), Position(0), {})
+    for start in range(START, START + HOUR, 10):
+        times = start + np.sort(rng.uniform(0, 10, rng.poisson(10 * plan.kind.a_second)))
+        for some in np.array_split(times, 1 + len(times) // 500):
+            values = [msgspec.json.encode(event) for event in _events(None, some, rng)]
+            n, offsets = len(values), range(offset, offset + len(values))
+            batch = RecordBatch(TOPIC, 0, offsets, [-1] * n, [None] * n, values, [()] * n)
+            stage.process(batch, float(start + HOUR))
+            offset += n
+        for record in stage.take(float(start + HOUR), final=True).outputs:
+            entry = decode(record.value or b"")
+            if isinstance(entry, SummaryPart):
+                log.append(entry)
+        log.close(start // 10)
+        for news in fold.news():
+            if news.grid:
+                return news.grid
+    raise AssertionError("no grid was cut within an hour")
 
 
 class _Log:
     """The log that a fold reads, as bytes."""
 
-    def __init__(self, fold: PartitionFold, month: Month) -> None:
+    def __init__(self, fold: PartitionFold, month: Month, tick_us: int) -> None:
         self._fold = fold
         self._month = month
+        self._tick_us = tick_us
         self._offset = 0
+        self.next_tick = 0
 
     def append(self, entry: LogEntry) -> None:
         for published in self._fold.apply(self._offset, decode(encode(entry))):
             self._month.alerts.append(published.alert.data)
         self._offset += 1
+
+    def close(self, tick: int) -> None:
+        """Say that nothing more of a tick comes."""
+        self.append(Progress({TOPIC: 1}, (PartitionProgress(TOPIC, 0, tick, (tick + 1) * self._tick_us),)))
+        self.next_tick = tick + 1
 
 
 def _pairs(counted: Counted, rng: np.random.Generator, n: int, start_us: int) -> dict[str, Pairs]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from streamdrift.baselines import Baseline
-from streamdrift.grids import MISSING, SCORE, SPECIAL_SLOTS, Column, Grid, Kind
+from streamdrift.grids import MISSING, SCORE, SPECIAL_SLOTS, UNSEEN, Column, Grid, Kind
 from streamdrift.tables import baseline_from_columns
 
 MODEL: Final = ("shop", "3")
@@ -77,7 +77,10 @@ class Categories:
 
     def shares(self, column: Column) -> NDArray[np.float64]:
         by_name = {str(name).lower() if isinstance(name, bool) else name: share for name, share in self.of.items()}
-        return np.array([by_name[name] for name in column.categories] + [0.0] * SPECIAL_SLOTS)
+        named = [by_name[name] for name in column.categories]
+        specials = [0.0] * SPECIAL_SLOTS
+        specials[UNSEEN] = 1.0 - sum(named) if len(named) < len(by_name) else 0.0  # too rare for a learned grid
+        return np.array(named + specials)
 
     def bin_moments(self, column: Column) -> NDArray[np.float64]:
         return np.zeros((column.slots, 2))
