@@ -296,11 +296,13 @@ class Service:
 
     def status(self) -> Snapshot:
         """What the service shows of itself now; any thread may ask."""
+        counts = self._detect.counts
         return Snapshot(
             self._summarise.status(),
             tuple(self._detect.models.values()),
             tuple(_loop_status(running) for running in self._running),
-            self._detect.counts.replayed,
+            counts.replayed,
+            counts.refused,
         )
 
     def _prepare(self) -> None:

@@ -89,6 +89,11 @@ class FoldCounts:
     other_grid: int = 0
     replayed: int = 0
 
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """Events that no detector saw, by reason."""
+        return {"late": self.late, "over_bound": self.over_bound, "other_grid": self.other_grid}
+
     def __add__(self, other: FoldCounts) -> FoldCounts:
         return FoldCounts(
             self.late + other.late,

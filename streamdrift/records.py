@@ -92,6 +92,8 @@ class Position:
 
     offset: int
     metadata: str = ""
+    committed: bool = field(default=False, compare=False)
+    """Whether it was read as what the group committed, be it by somebody else in the group's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,8 @@ class Commit:
     outputs: Sequence[OutputRecord] = ()
     offsets: Mapping[TopicPartition, Position] = field(default_factory=dict)
     state: Sequence[OutputRecord] = ()
+    warnings: Sequence[str] = ()
+    """What the operators should know, to be logged; nothing depends on it."""
 
     def __bool__(self) -> bool:
         return bool(self.outputs or self.offsets or self.state)

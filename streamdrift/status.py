@@ -192,3 +192,5 @@ class Snapshot:
     """One of each stage."""
     replayed_records: int = 0
     """Records of the summaries topic that were read again to rebuild state."""
+    refused: Mapping[str, int] = field(default_factory=dict)
+    """Summarised events that no detector saw, by reason: late, over_bound, other_grid."""

@@ -116,6 +116,10 @@ REBALANCES: Final = _counter("rebalances", "Changes of partition ownership, by s
 # What a restart cost: records that were read a second time to be where the process had been.
 REPLAYED_RECORDS: Final = _counter("replayed_records", "Records read again to rebuild state after a restart.")
 
+# Not 0, and detection misses events that were read in time: `late` after an added partition or a reset offset,
+# `over_bound` beyond bounds.models, `other_grid` while members of different configurations run side by side.
+EVENTS_REFUSED: Final = _counter("events_refused", "Summarised events that no detector saw.", "reason")
+
 # Above 0, dashboards show less than there is. A series is counted each time that it begins to be left out, so the
 # number does not depend on how often it is scraped.
 SERIES_DROPPED: Final = _counter("series_dropped", "Series left out of this page because of a bound.", "reason")
@@ -201,6 +205,7 @@ METRICS: Final = (
     LAST_POLL,
     REBALANCES,
     REPLAYED_RECORDS,
+    EVENTS_REFUSED,
     SERIES_DROPPED,
     MODEL_STATE,
     LEARNING_EVENTS,
@@ -280,6 +285,8 @@ Series = tuple[Metric, tuple[str, ...], float | None]
 def _service_series(snapshot: Snapshot) -> Iterator[Series]:
     yield BUILD_INFO, (__version__, platform.python_version()), 1
     yield REPLAYED_RECORDS, (), snapshot.replayed_records
+    for reason, count in snapshot.refused.items():
+        yield EVENTS_REFUSED, (reason,), count
     for loop in snapshot.loops:
         yield LAST_POLL, (loop.stage,), loop.last_poll_s
         for event, count in loop.rebalances.items():

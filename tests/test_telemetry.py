@@ -88,6 +88,7 @@ FULL = Snapshot(
     ],
     loops=[loop("detect", 7)],
     replayed_records=9,
+    refused={"late": 11, "over_bound": 0, "other_grid": 5},
 )
 
 
@@ -156,6 +157,9 @@ def test_every_declared_metric_is_rendered_with_its_labels_and_nothing_else_is()
         (telemetry.REBALANCES, {"stage": "detect", "event": "assigned"}, 1),
         (telemetry.CONSUMER_LAG, {"topic": "summaries", "partition": "3"}, 7),
         (telemetry.REPLAYED_RECORDS, {}, 9),
+        (telemetry.EVENTS_REFUSED, {"reason": "late"}, 11),
+        (telemetry.EVENTS_REFUSED, {"reason": "over_bound"}, 0),
+        (telemetry.EVENTS_REFUSED, {"reason": "other_grid"}, 5),
         (telemetry.MODEL_STATE, {**FRAUD, "state": "watching"}, 1),
         (telemetry.MODEL_STATE, {**FRAUD, "state": "learning"}, 0),
         (telemetry.TICKS_CLOSED, FRAUD, 40),

@@ -10,7 +10,8 @@
                  "compared_with": {"model_version", "events", "features"} | null,
                  "window_events", "features": [...], "unmonitored": {name: reason}, "river": [...],
                  "incidents": [...], "alerts_published": [{"kind", "severity", "count"}], "state_bytes"}],
-     "stages": [{"stage", "last_poll", "assigned", "restored", "rebalances": {event: n}, "lag": n}]}
+     "stages": [{"stage", "last_poll", "assigned", "restored", "rebalances": {event: n}, "lag": n}],
+     "refused": {reason: n}}
 
 Times are RFC 3339 in UTC; what is not known is null; keys are only ever added.
 """
@@ -49,6 +50,7 @@ def status(snapshot: Snapshot, now_s: float) -> Document:
         "sources": [_source(source, lag_of(source.topic, snapshot.loops)) for source in snapshot.sources],
         "models": [_model(model) for model in snapshot.models],
         "stages": [_stage(loop) for loop in snapshot.loops],
+        "refused": dict(snapshot.refused),
     }
 
 

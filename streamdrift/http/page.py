@@ -44,6 +44,11 @@ FULL_BAR_PSI: Final = 0.5
 MARKS_PSI: Final = (0.1, 0.25)
 """The conventional bands, warning and critical, drawn on every bar."""
 
+REFUSED: Final = {
+    "late": "events too late for their tick",
+    "over_bound": "events over the bound of models",
+    "other_grid": "events on another grid",
+}
 _SEVERITIES: Final = ("critical", "warning", "info")
 _STATE_ORDER: Final = (
     FeatureState.CRITICAL,
@@ -81,6 +86,7 @@ def render(snapshot: Snapshot, now_s: float) -> str:
                 [_model(model, now_us) for model in models[:MAX_MODELS]] or _nothing_yet(),
                 _beyond(len(models) - MAX_MODELS, "models"),
                 _sources(snapshot, now_us),
+                _refused(snapshot),
                 _stages(snapshot.loops, now_us),
                 el(
                     "footer",
@@ -316,6 +322,11 @@ def _sources(snapshot: Snapshot, now_us: float) -> Html | None:
         ("complete up to", None, "Watermark: the event time that is waited for no more"),
     )
     return el("section", el("h2", "Sources"), el("div", _table(heads, rows), class_="scroll"))
+
+
+def _refused(snapshot: Snapshot) -> Html | None:
+    counts = [f"{count:,} {REFUSED[reason]}" for reason, count in snapshot.refused.items() if count]
+    return el("p", f"Counted, but watched by no detector: {', '.join(counts)}.") if counts else None
 
 
 def _stages(loops: Sequence[LoopStatus], now_us: float) -> Html | None:

@@ -262,6 +262,8 @@ class StageLoop:
 
     def _commit(self, *, final: bool) -> None:
         commit = self._stage.take(self._clock(), final=final)
+        for warning in commit.warnings:
+            self._log.warning(warning)
         if commit:
             self._refuse_foreign(commit)
             self._committer.carry_out(commit, self._consumer)

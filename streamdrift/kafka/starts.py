@@ -87,7 +87,9 @@ class Starts:
             return {}
         answers = client.insist(lambda: self._ask_committed(theirs(partitions)), self._cluster.patience, beat)
         return {
-            TopicPartition(answer.topic, answer.partition): Position(answer.offset, answer.metadata or "")
+            TopicPartition(answer.topic, answer.partition): Position(
+                answer.offset, answer.metadata or "", committed=True
+            )
             for answer in answers
             if answer.offset >= 0
         }

@@ -7,7 +7,7 @@ ends: what is read again after a crash is folded again to the same alerts with t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,6 +26,12 @@ CATCHING_UP_AFTER: Final = 300
 """Seconds of lag behind the clock beyond which alerts say that they tell of the past."""
 KEEP_LOG_FOR: Final = 3_600
 """Seconds for which the log is kept below what was committed: longer than any member can be stalled and come back."""
+REFUSALS: Final = {
+    "late": "of ticks that were closed already (was a partition added, or an offset reset?)",
+    "over_bound": "of model versions over bounds.models",
+    "other_grid": "counted on a grid, or in ticks, of another configuration",
+}
+"""What it means that events are refused for a reason."""
 EVENT_TYPE: Final = "io.streamdrift.incident."
 
 
@@ -65,6 +71,7 @@ class Detect:
         self._known = known
         self._owned: dict[TopicPartition, _Owned] = {}
         self._counted = FoldCounts()
+        self._told: Mapping[str, int] = self._counted.refused
         self._models: dict[TopicPartition, dict[ModelKey, ModelStatus]] = {}
         self.models: Mapping[ModelKey, ModelStatus] = {}
         """The models owned here; replaced whenever one changes, so that other threads may read it."""
@@ -137,7 +144,14 @@ class Detect:
                 state += self._state_records(tp, owned)
                 offsets[tp] = Position(owned.fold.resume_at)
                 owned.commits.append((now, owned.fold.resume_at))
-        return Commit(outputs, offsets, state)
+        # As often as snapshots are written: events that are refused come by the thousand.
+        return Commit(outputs, offsets, state, self._warnings() if offsets else ())
+
+    def _warnings(self) -> Sequence[str]:
+        """What was refused since this was called last."""
+        before, self._told = self._told, self.counts.refused
+        grown = {reason: count - before[reason] for reason, count in self._told.items() if count > before[reason]}
+        return [f"{count:,} events are not watched: {REFUSALS[reason]}" for reason, count in grown.items()]
 
     def expendable(self, now: float) -> Mapping[TopicPartition, int]:
         """What was committed a while ago: a snapshot that is older than that will not turn up any more."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import repeat
 from typing import Final, Protocol
@@ -34,6 +34,8 @@ CONTROL_HEADER: Final = "streamdrift.control"
 END_OF_STREAM: Final = b"end-of-stream"
 _METADATA: Final = "w1:"
 _METADATA_READ: Final = re.compile(r"w1:(?P<watermark>-?\d{1,20})(:(?P<attempts>\d{1,9}))?", re.ASCII)
+WARNING_INTERVAL: Final = 60.0
+"""Seconds between warnings of the same thing."""
 
 _LARGEST_LETTER: Final = 900_000
 """Bytes of key and value that a dead letter may carry: producers refuse records over 1,000,000 with their headers."""
@@ -92,6 +94,8 @@ class _Tally:
     over_bound: int = 0
     exploded: int = 0
     eventless: int = 0
+    behind_end: int = 0
+    """Those of ``late`` that lie behind the end-of-stream marker of their partition."""
     dead: Counter[str] = field(default_factory=Counter)
 
 
@@ -164,6 +168,8 @@ class Summarise:
         self._tallies = {source.topic: _Tally() for source in sources}
         self._refusals = {source.topic: Refusals(source.topic, config.dead_letter_share) for source in sources}
         self._committed_at = 0.0
+        self._warned_at = -WARNING_INTERVAL
+        self._told_behind_end: Counter[str] = Counter()
 
     @property
     def inputs(self) -> Collection[str]:
@@ -177,7 +183,7 @@ class Summarise:
 
     def assigned(self, tp: TopicPartition, start: Position, state: Mapping[bytes, bytes]) -> int:  # noqa: ARG002 — a stage without state
         source = self._sources[tp.topic]
-        watermark, attempts = _from_metadata(start.metadata)
+        watermark, attempts = _from_metadata(tp, start)
         clock = PartitionClock(self._config.tick_us, source.lateness_us, watermark)
         self._owned[tp] = _Owned(source, clock, Attempts(start.offset, attempts, self._config.attempts), start.offset)
         return start.offset
@@ -238,7 +244,7 @@ class Summarise:
         if not (final or self._is_due(now)):
             return Commit()
         self._committed_at = now
-        commit = self._commit(final=final)
+        commit = replace(self._commit(final=final), warnings=self._warnings(now))
         # Nothing is half counted now.
         if not any(part.summaries or part.collected for part in self._owned.values()) and self._grids.refresh():
             for decoder in self._decoders.values():
@@ -249,6 +255,19 @@ class Summarise:
         if not 0 <= now - self._committed_at < self._config.commit_interval:
             return True
         return any(part.unmarked or (part.changed and self.careful(tp)) for tp, part in self._owned.items())
+
+    def _warnings(self, now: float) -> Sequence[str]:
+        """What came behind the end of a stream since this was said last: the partition is not watched any more."""
+        behind = Counter({topic: tally.behind_end for topic, tally in self._tallies.items()})
+        grown = behind - self._told_behind_end
+        if not grown or 0 <= now - self._warned_at < WARNING_INTERVAL:
+            return ()
+        self._warned_at, self._told_behind_end = now, behind
+        return [
+            f"{count:,} events of {topic} came behind the end-of-stream marker of their partition and are late for "
+            "ever: take end_of_stream from the source, and run under another kafka.application to watch them"
+            for topic, count in grown.items()
+        ]
 
     def _commit(self, *, final: bool) -> Commit:
         changed = {tp: part for tp, part in self._owned.items() if part.changed}
@@ -342,8 +361,12 @@ class Summarise:
         order = np.lexsort((times, index))
         order = order[~future[order]]
         keep = np.zeros(len(times), dtype=np.bool_)
+        ended = part.clock.watermark == END_OF_TIME
         keep[order] = part.clock.accept(times[order])
-        self._tallies[batch.topic].late += len(order) - int(keep.sum())
+        late = len(order) - int(keep.sum())
+        tally = self._tallies[batch.topic]
+        tally.late += late
+        tally.behind_end += late if ended else 0
         return np.split(keep, np.cumsum([len(d.index) for d in decoded.batches])[:-1])
 
     def _collect(self, part: _Owned, events: Batch) -> None:
@@ -472,11 +495,18 @@ def _metadata(clock: PartitionClock, attempts: int) -> str:
     return f"{_METADATA}{clock.watermark}" + (f":{attempts}" if attempts else "")
 
 
-def _from_metadata(metadata: str) -> tuple[int, int]:
-    """Watermark and attempts that lie with a committed offset. Without any, detect still refuses what is over."""
-    if not metadata:
-        return NEVER, 0
-    match = _METADATA_READ.fullmatch(metadata)
-    if match is None:
-        raise StateError(f"the committed offset carries {metadata[:16]!r}, not a watermark that this version knows")
-    return int(match["watermark"]), int(match["attempts"] or 0)
+def _from_metadata(tp: TopicPartition, start: Position) -> tuple[int, int]:
+    """Watermark and attempts that lie with a committed offset; ``NEVER`` and 0 where nothing was committed yet."""
+    if match := _METADATA_READ.fullmatch(start.metadata):
+        return int(match["watermark"]), int(match["attempts"] or 0)
+    where = f"the committed offset {start.offset} of {tp.topic}[{tp.partition}]"
+    if start.metadata:
+        raise StateError(f"{where} carries {start.metadata[:16]!r}, not a watermark that this version knows")
+    if start.committed:
+        # What was counted since the right place would be counted twice, or be late, and nothing would say so.
+        raise StateError(
+            f"{where} carries no watermark, so somebody else set it (a reset of the group's offsets?). Either set the "
+            "group's offsets back; or delete them for the whole topic, to begin where sources[].start_from says; or, "
+            "to count the past again, run under another kafka.application"
+        )
+    return NEVER, 0

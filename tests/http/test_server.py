@@ -197,6 +197,14 @@ def test_the_document_holds_what_the_snapshot_does(served: Served) -> None:
     assert [incident["resolved"] for incident in fraud["incidents"]] == ["2027-01-15T08:00:00.000Z", None]
 
 
+def test_what_no_detector_saw_is_told_on_the_page_and_in_the_document(served: Served) -> None:
+    assert "no detector" not in served.get("/")
+    served.snapshot = replace(served.snapshot, refused={"late": 1_200, "over_bound": 0, "other_grid": 7})
+    assert json.loads(served.get("/api/v1/status"))["refused"] == {"late": 1_200, "over_bound": 0, "other_grid": 7}
+    page = served.get("/")
+    assert "no detector: 1,200 events too late for their tick, 7 events on another grid." in page
+
+
 def test_numbers_that_json_does_not_know_are_null(served: Served) -> None:
     odd = replace(FEATURE, effects={"psi": float("nan")}, mean=float("inf"))
     served.snapshot = Snapshot(models=[replace(MODEL, features=(odd,), last_event_us=1 << 62)])

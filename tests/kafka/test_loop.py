@@ -148,6 +148,8 @@ def test_a_restarted_loop_goes_on_where_it_was_with_its_metadata(place: Place) -
     starts = {told.tp.partition: told.start for told in after.told}
     assert starts[0] == Position(10, "10")
     assert starts[1] == Position(0, "")
+    assert {told.start.committed for told in before.told} == {False}
+    assert {told.start.committed for told in after.told} == {True}
 
 
 def test_a_clean_stop_commits_what_was_held_back(place: Place) -> None:

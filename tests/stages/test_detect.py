@@ -245,6 +245,19 @@ def test_counters_do_not_fall_when_a_partition_moves_away() -> None:
     assert subject.counts.late == 9
 
 
+def test_events_that_no_detector_sees_are_told_once_with_the_next_snapshot() -> None:
+    subject = owning(ZERO, snapshot_interval=60)
+    subject.process(batch([*DUMP, part(T, "few")]), NOW)
+    assert subject.take(NOW).warnings == ()
+    [warning] = subject.take(NOW + 60).warnings
+    assert warning.startswith("3 events are not watched: of ticks that were closed already")
+    subject.process(batch([progress(T)], start=4), NOW + 61)
+    assert subject.take(NOW, final=True).warnings == []
+    subject.process(batch([part(T, "few")] * 400, start=5), NOW + 62)
+    [warning] = subject.take(NOW, final=True).warnings
+    assert warning.startswith("1,200 events")
+
+
 # ---- an alert on the topic -------------------------------------------------------------------------------------------
 
 

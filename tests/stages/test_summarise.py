@@ -6,6 +6,7 @@ import json
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -448,6 +449,38 @@ def test_an_end_of_stream_is_the_end_of_time_where_it_is_honoured() -> None:
     status = feed.status
     assert (status.summarised, status.late, status.control) == (2, 1, 2)
     assert status.watermark_us is None
+
+
+def test_what_comes_behind_the_end_of_a_stream_is_told_but_not_with_every_commit() -> None:
+    feed = Feed(sources=(Source("predictions", end_of_stream=True),))
+    feed.send([event(T0), MARKER])
+    assert feed.take().warnings == ()
+    again = Feed(sources=(Source("predictions", end_of_stream=True),), assign=False)
+    again.assign(P0, replace(feed.committed[P0], committed=True))
+    again.send([event(T0 + 1), event(T0 + 2)])
+    [warning] = again.take().warnings
+    assert warning.startswith("2 events of predictions came behind the end-of-stream marker")
+    again.send([event(T0 + 3)])
+    again.now += 59
+    assert again.take().warnings == ()
+    again.now += 1
+    [warning] = again.take().warnings
+    assert warning.startswith("1 events of predictions")
+    assert again.status.late == 3
+
+
+def test_a_late_event_is_no_event_behind_the_end() -> None:
+    feed = Feed()
+    feed.send([event(T0 + 500), event(T0)])
+    assert feed.take().warnings == ()
+    assert feed.status.late == 1
+
+
+def test_an_offset_that_somebody_else_committed_stops_the_stage() -> None:
+    feed = Feed(assign=False)
+    with pytest.raises(StateError, match=r"committed offset 7 of predictions\[0\] carries no watermark.*reset"):
+        feed.assign(P0, Position(7, committed=True))
+    feed.assign(P0, Position(7))
 
 
 def test_an_end_of_stream_is_passed_over_elsewhere() -> None:
