@@ -25,7 +25,7 @@ from streamdrift.events import Batch, DeadLetter
 from streamdrift.grids import Grid
 from streamdrift.records import NO_TIMESTAMP, Commit, OutputRecord, Position, RecordBatch, TopicPartition
 from streamdrift.stages.attempts import Attempts
-from streamdrift.stages.refusals import Refusals
+from streamdrift.stages.dead_letter_limit import DeadLetterLimit
 from streamdrift.status import SourceStatus
 from streamdrift.summaries import Summary, SummaryKey, summarise
 from streamdrift.ticks import END_OF_TIME, MICROSECONDS, NEVER, PartitionClock, tick_of
@@ -122,13 +122,11 @@ class _Owned:
     events_written: int = 0
     """Events in ``written``."""
     dead_letters: list[OutputRecord] = field(default_factory=list)
-    letters_counted: int = 0
-    """Of ``dead_letters``, those that the share of refused messages knows of."""
 
     def clear(self) -> None:
         """Everything has been handed over."""
         self.changed, self.unmarked, self.summaries, self.slots = False, False, {}, 0
-        self.written, self.events_written, self.dead_letters, self.letters_counted = [], 0, [], 0
+        self.written, self.events_written, self.dead_letters = [], 0, []
 
 
 class GridsInEffect(Protocol):
@@ -166,7 +164,7 @@ class Summarise:
         self._owned: dict[TopicPartition, _Owned] = {}
         self._counts: dict[str, int] = {}
         self._tallies = {source.topic: _Tally() for source in sources}
-        self._refusals = {source.topic: Refusals(source.topic, config.dead_letter_share) for source in sources}
+        self._limits = {source.topic: DeadLetterLimit(source.topic, config.dead_letter_share) for source in sources}
         self._committed_at = 0.0
         self._warned_at = -WARNING_INTERVAL
         self._told_behind_end: Counter[str] = Counter()
@@ -209,7 +207,7 @@ class Summarise:
                     part.clock.advance(END_OF_TIME)
                 start = i + 1
         self._read(part, batch.part(start, len(batch)) if start else batch, now)
-        self._limit_refusals(part, batch)
+        self._limits[batch.topic].read(batch)
         part.next_offset = batch.offsets[-1] + 1
         part.at_end_since = None
         part.changed = True
@@ -317,14 +315,6 @@ class Summarise:
         self._bury(part, batch, [DeadLetter(0, "quarantined", f"the process ended {tries} times while reading it")])
         return 1
 
-    def _limit_refusals(self, part: _Owned, batch: RecordBatch) -> None:
-        """Raises ``FatalError`` where nearly nothing of the source is an event."""
-        letters = part.dead_letters[part.letters_counted :]
-        part.letters_counted = len(part.dead_letters)
-        refused = {dict(letter.headers)["streamdrift.error.offset"] for letter in letters}
-        example = _described(letters[-1]) if letters else ""
-        self._refusals[batch.topic].count(len(batch), len(refused), example)
-
     def _read(self, part: _Owned, batch: RecordBatch, now: float) -> None:
         """Decode, sort out what is in time, and keep it until it is added up."""
         if not len(batch):
@@ -409,6 +399,7 @@ class Summarise:
         tally = self._tallies[batch.topic]
         for letter in dead:
             tally.dead[letter.reason] += letter.events
+            self._limits[batch.topic].bury(batch.offsets[letter.index], letter)
             part.dead_letters.append(self._dead_letter(batch, letter))
 
     def _dead_letter(self, batch: RecordBatch, letter: DeadLetter) -> OutputRecord:
@@ -481,13 +472,6 @@ class Summarise:
 
 def _is_control(headers: Sequence[tuple[str, bytes | None]]) -> bool:
     return (CONTROL_HEADER, END_OF_STREAM) in (headers or ())
-
-
-def _described(letter: OutputRecord) -> str:
-    facts = {name: (value or b"").decode() for name, value in letter.headers}
-    at = f"{facts['streamdrift.error.topic']}[{facts['streamdrift.error.partition']}]"
-    what = f"{facts['streamdrift.error.class']}: {facts['streamdrift.error.message']}"
-    return f"at offset {facts['streamdrift.error.offset']} of {at}: {what}"
 
 
 def _metadata(clock: PartitionClock, attempts: int) -> str:

@@ -144,34 +144,5 @@ def test_the_first_attempt_is_quick_and_the_others_careful(start: int, most: int
     assert not Attempts(start, most, most).used_up(start + 1)
 
 
-def test_a_source_of_which_nearly_nothing_is_an_event_stops_the_stage() -> None:
-    service = driver()
-    for number in range(1_200):
-        service.send("predictions", event(number) if number % 20 == 0 else b"{}")
-    with pytest.raises(Exception, match="messages of predictions are no events") as stopped:
-        service.run()
-    said = str(stopped.value)
-    assert "95%" in said
-    assert "schema: model_id: expected a text" in said
-    assert "bounds.dead_letter_share, 0.9" in said
-
-
-@pytest.mark.parametrize(("bad", "share"), [(999, 0.9), (100_000, 1)])
-def test_few_bad_messages_or_any_where_that_is_wanted_stop_nothing(bad: int, share: float) -> None:
-    service = driver(dead_letter_share=share)
-    for _ in range(min(bad, 3_000)):
-        service.send("predictions", b"{}")
-    service.run()
-    assert len(letters(service)) == min(bad, 3_000)
-
-
-def test_half_of_bad_messages_stop_nothing() -> None:
-    service = driver()
-    for number in range(4_000):
-        service.send("predictions", event(number) if number % 2 else b"{}", partition=number % 2)
-    service.run()
-    assert [letter["streamdrift.error.class"] for letter in letters(service)] == ["schema"] * 2_000
-
-
 def counted(service: TopologyDriver) -> int:
     return sum(model.events for model in service.detect.models.values())

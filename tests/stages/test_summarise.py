@@ -27,7 +27,7 @@ from streamdrift.entries import (
     from_part,
     partition_of,
 )
-from streamdrift.errors import StateError
+from streamdrift.errors import FatalError, StateError
 from streamdrift.events import SourceKind
 from streamdrift.grids import MAX_BINS, SCORE, Column, Grid, Kind, Role, blind_grid
 from streamdrift.records import NO_TIMESTAMP, Commit, Headers, OutputRecord, Position, RecordBatch, TopicPartition
@@ -515,6 +515,51 @@ def test_a_batch_of_markers_only_is_fine() -> None:
     feed.send([MARKER, MARKER], P1)
     feed.take()
     assert (feed.watermark(P0), feed.watermark(P1)) == (NEVER, END_OF_TIME)
+
+
+# ---- the share of dead letters ---------------------------------------------------------------------------------------
+
+
+def test_a_source_of_which_most_is_dead_stops_the_stage_and_says_why() -> None:
+    feed = Feed(dead_letter_share=0.5)
+    feed.send([event(T0)] * 499 + [b"{"] * 2)
+    feed.take()
+    why = (
+        r"^501 of the last 1,000 messages of predictions are dead letters, most \(501\) of class malformed; "
+        r"for example predictions\[0\] at offset 501: malformed: .*bounds.dead_letter_share"
+    )
+    with pytest.raises(FatalError, match=why):
+        feed.send([b"{"] * 499)
+    assert feed.committed[P0].offset == 501, "what lies behind is read again"
+
+
+def test_few_messages_or_half_of_many_stop_nothing() -> None:
+    few, half = Feed(), Feed()
+    few.send([b"{"] * 999, size=10)
+    half.send([event(T0), b"{"] * 2_000, size=10)
+    assert (few.status.dead, half.status.dead) == ({"malformed": 999}, {"malformed": 2_000})
+
+
+def test_what_was_good_long_ago_hides_nothing() -> None:
+    feed = Feed(dead_letter_share=0.5)
+    feed.send([event(T0)] * 5_000, size=100)
+    with pytest.raises(FatalError, match=r"^(501|600) of the last 1,\d00 messages"):
+        feed.send([b"{"] * 5_000, size=100)
+    assert feed.status.consumed <= 5_600
+
+
+def test_other_sources_do_not_make_up_for_a_dead_one() -> None:
+    good, bad = PREDICTIONS, Source("other")
+    feed = Feed(sources=(good, bad))
+    feed.send([event(T0)] * 5_000)
+    with pytest.raises(FatalError, match="messages of other"):
+        feed.send([b"{"] * 1_000, TopicPartition("other", 0))
+
+
+def test_a_share_of_one_never_stops() -> None:
+    feed = Feed(dead_letter_share=1.0)
+    feed.send([b"{"] * 3_000, size=500)
+    assert feed.status.dead == {"malformed": 3_000}
 
 
 # ---- progress and offsets --------------------------------------------------------------------------------------------
