@@ -71,3 +71,10 @@ def test_numbers_of_several_units_are_told_apart(timestamps: list[int]) -> None:
 def test_no_events_have_no_times() -> None:
     times, wrong = event_times(Source("t"), [], [])
     assert len(times) == len(wrong) == 0
+
+
+@pytest.mark.parametrize("text", ["0000-01-01T00:00:00Z", "2026-02-30T10:00:00Z", "2026-11-22T24:00:00Z"])
+def test_a_date_that_is_none_is_refused_among_others_too(text: str) -> None:
+    times, wrong = event_times(Source("t"), ["2026-11-22T10:00:00Z", text], [0, 0])
+    assert times[0] == 1_795_341_600_000_000
+    assert wrong == {1: "timestamp: not an RFC 3339 time"}
