@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
-from streamdrift.grids import Column, Grid, Kind, category_name
+from streamdrift.grids import Column, Kind, category_name
 
 HASHED: Final = "#"
 """What a hash begins with, so that none looks like a number."""
@@ -85,10 +85,6 @@ class Privacy:
             case Fate.HASHED if column.kind is Kind.CATEGORICAL:
                 return msgspec.structs.replace(column, categories=tuple(map(self.hashed, column.categories)))
         return None
-
-    def concerns(self, grid: Grid) -> bool:
-        """Whether the values of some column are not counted as they come."""
-        return bool(self) and any(self.fate(column.source) is not Fate.KEPT for column in grid.columns)
 
     def _globs(self) -> tuple[tuple[Fate, tuple[str, ...]], ...]:
         return (Fate.DROPPED, self.drop), (Fate.HASHED, self.hash)

@@ -22,7 +22,7 @@ from streamdrift.codecs.source import DecodedBatch, EventTime, Source
 from streamdrift.codecs.times import event_times
 from streamdrift.derived import vectors
 from streamdrift.events import Batch, DeadLetter, SourceKind
-from streamdrift.grids import Derived
+from streamdrift.grids import Derived, category_name
 from streamdrift.records import RecordBatch
 
 
@@ -98,6 +98,8 @@ class Columns:
                 self._derive(self._schema.derived[target], values, start)
             if not 0 <= target < len(matrix):
                 continue
+            if target in self._schema.hashed:
+                values = self._hashed(values)  # noqa: PLW2901 — nothing else is known of them from here on
             numbers: Iterable[Any] = values
             if target in codes:
                 numbers = map(codes[target].__getitem__, values)
@@ -142,6 +144,11 @@ class Columns:
             self._values[column, rows] = made[:, place]
             self._type_errors += [(row, column) for row in rows[wrong].tolist()]
         self._written.update(columns)
+
+    def _hashed(self, values: Sequence[Any]) -> Sequence[str | None]:
+        names = [None if value is None else category_name(value) for value in values]
+        hashes = {name: self._source.privacy.hashed(name) for name in set(names) if name is not None}
+        return [None if name is None else hashes[name] for name in names]
 
     def _codes(self, column: int, values: Sequence[Any], start: int) -> list[float]:
         """Numbers of categories some of which the grid does not know."""

@@ -31,6 +31,7 @@ from streamdrift.codecs.source import EventTime, Source
 from streamdrift.events import SourceKind
 from streamdrift.grids import Column, Derived, Grid, Kind, Role
 from streamdrift.layout import Layout, field_type, keys_of
+from streamdrift.privacy import Fate
 from streamdrift.records import RecordBatch
 
 TIMESTAMP: Final = -2
@@ -52,11 +53,13 @@ class Schema:
         self.nullable: set[int] = set()
         """Columns of numbers in which null was seen, which packs no number; only a hint."""
         self._reader: Reader | None = None
-        if not layout.grid.blind and not source.privacy.concerns(layout.grid):
+        self.hashed: set[int] = set()
+        """Columns whose values are replaced by their hashes."""
+        if not layout.grid.blind:
             with suppress(Conflict):  # a value that is an object too has no type
                 builder = _Builder(layout, source)
                 self._reader = Reader(builder.root(), example)
-                self.derived = builder.derived
+                self.derived, self.hashed = builder.derived, builder.hashed
 
     def read(self, values: Sequence[bytes]) -> tuple[Collected, list[int]]:
         """What the types take of the messages, field by field; and the places of the messages that they refuse."""
@@ -108,6 +111,7 @@ class _Builder:
 
     def __init__(self, layout: Layout, source: Source) -> None:
         self.derived: dict[int, list[int]] = {}
+        self.hashed: set[int] = set()
         self._columns = [(i, layout.grid.columns[i]) for i in layout.read]
         self._grid = layout.grid
         self._source = source
@@ -134,9 +138,17 @@ class _Builder:
         """What is read of features or prediction: a value for each column, or for several that are derived of it."""
         of_source: dict[str, list[int]] = {}
         for i, column in self._columns:
-            if column.role is role and column.derived:
+            fate = self._source.privacy.fate(column.source)
+            if column.role is not role or fate is Fate.DROPPED:
+                continue
+            if fate is Fate.HASHED and column.kind is Kind.NUMERIC:
+                raise Conflict  # a hash is no number: every value is of a wrong type
+            if fate is Fate.HASHED:
+                self.hashed.add(i)
+                yield column, Leaf(str | bool | int | float | None, None, i)
+            elif column.derived:
                 of_source.setdefault(column.source, []).append(i)
-            elif column.role is role:
+            else:
                 yield column, Leaf(field_type(column), math.nan if column.kind is Kind.NUMERIC else None, i)
         for columns in of_source.values():
             target = len(self._grid.columns) + len(self.derived)

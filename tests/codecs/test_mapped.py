@@ -18,6 +18,7 @@ from streamdrift.codecs import Mapping as EventMapping
 from streamdrift.codecs.json import JsonDecoder
 from streamdrift.events import SourceKind
 from streamdrift.grids import SCORE, VALUE, Column, Grid, Kind, Role
+from streamdrift.privacy import Privacy
 from streamdrift.records import Headers, RecordBatch
 from tests.codecs.test_json import EVENT, GRIDS, RECORDED, Dead, Event, accidents, outcomes, raw_cells, taken, write
 
@@ -431,3 +432,36 @@ def facts(decoded: Decoded, places: range) -> list[tuple[object, ...]]:
             values = tuple(map(repr, events.values[row].tolist()))
             found.append((places[index], int(events.hashes[row]), int(events.times[row]), values, errors, unseen))
     return sorted(found, key=repr)
+
+
+# ---- privacy ---------------------------------------------------------------------------------------------------------
+
+PRIVACY = Privacy(drop=("basket", "prediction.score"), hash=("country", "a.b.c", "floor", "new"), salt=b"salt")
+CATEGORIES = {"country": ("DE", "3", "0.5"), "a.b.c": ("1", "-1"), "floor": ("true", "1"), "new": ("false", "0")}
+PRIVATE = Grid(
+    "fraud",
+    "7",
+    (
+        *(
+            Column(name, Kind.CATEGORICAL, categories=tuple(map(PRIVACY.hashed, categories)))
+            for name, categories in CATEGORIES.items()
+        ),
+        Column("amount", Kind.NUMERIC),
+        Column("basket.items", Kind.NUMERIC),
+        Column(SCORE, Kind.NUMERIC, Role.PREDICTION),
+    ),
+)
+
+
+@settings(unhurried, max_examples=200)
+@given(st.lists(members, min_size=1, max_size=5))
+def test_values_are_hashed_and_dropped_alike_in_the_fast_and_in_the_slow_way(written: list[Any]) -> None:
+    private: dict[str, Any] = {"privacy": PRIVACY, "grids": {("fraud", "7"): PRIVATE}}
+    messages = [shape_of(event, CONTRACT) for event in written]
+    slow = [m._replace(value=m.value[:-1] + b', "ignored": NaN}') for m in messages if m.value]
+    found = events(messages, CONTRACT, **private)
+    assert found == events(slow, CONTRACT, **private)
+    for event in found:
+        if isinstance(event, Event):
+            assert not event.values.keys() & {"basket.items", SCORE}
+            assert all(name.startswith("#") for _, name in event.unseen)
