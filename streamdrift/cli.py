@@ -6,6 +6,7 @@ else is a bug, and ends with 70 and a traceback.
 
 from __future__ import annotations
 
+import json
 import sys
 import traceback
 from collections.abc import Iterable
@@ -94,14 +95,27 @@ def check(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The configuration file (YAML).")],
     *,
     overrides: Overrides = None,
+    sample: Annotated[
+        int,
+        typer.Option(min=0, max=1_000, metavar="N", help="Read the newest N messages of each source, and show how."),
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Say everything that is wrong with a configuration, without starting. Exit code 2 if run would refuse it."""
     from streamdrift.check import check as examine
 
     report = examine(config, _flags(overrides))
-    typer.echo(report.to_json() if as_json else str(report))
-    raise typer.Exit(report.exit_code)
+    if not sample or report.settings is None or report.errors:
+        typer.echo(report.to_json() if as_json else str(report))
+        raise typer.Exit(report.exit_code)
+    from streamdrift import sample as sampling
+
+    samples = sampling.sample(report.settings, sample)
+    if as_json:
+        typer.echo(json.dumps({**json.loads(report.to_json()), "sources": sampling.to_json(samples)}))
+    else:
+        typer.echo(str(report))
+        sampling.show(samples)
 
 
 @baseline_app.command("build")
