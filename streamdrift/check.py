@@ -15,7 +15,7 @@ from typing import Final
 from streamdrift.baselines import Baseline
 from streamdrift.errors import ConfigurationError
 from streamdrift.grids import SCORE, Column, Grid, Kind, Role
-from streamdrift.model_settings import Features, Model
+from streamdrift.model_settings import Features, Model, River
 from streamdrift.monitor import snapshot_bytes_estimate
 from streamdrift.problems import Path as KeyPath
 from streamdrift.problems import Problem, dotted
@@ -78,6 +78,7 @@ def check(
     for model_id, model in settings.models.items():
         _check_model(model_id, model, found)
     _check_score(settings, found)
+    _check_cost(settings, found)
     return Report(settings, tuple(found.errors), tuple(settings.without_effect() + found.warnings), tuple(found.notes))
 
 
@@ -220,3 +221,18 @@ def _check_score(settings: Settings, found: _Findings) -> None:
         for i, takes_bits in enumerate(binary):
             if takes_bits:
                 found.warn((*at, i), f"takes 0 and 1 only, and {SCORE} has other values: they are left out")
+
+
+def _check_cost(settings: Settings, found: _Findings) -> None:
+    """Detectors that cost more than all else that is done with an event."""
+    rivers: list[tuple[KeyPath, River]] = [
+        (("defaults", "river", i), river) for i, river in enumerate(settings.defaults.river)
+    ]
+    for model_id, model in settings.models.items():
+        at: KeyPath = ("models", model_id)
+        rivers += [((*at, "river", i), river) for i, river in enumerate(model.river or ())]
+        for name, feature in model.features.named.items():
+            rivers += [((*at, "features", name, "river", i), river) for i, river in enumerate(feature.river)]
+    for where, river in rivers:
+        if river.spec.class_name == "drift.KSWIN":
+            found.warn(where, "KSWIN takes about 0.3 ms a value: one process follows some 3,000 values a second")

@@ -7,6 +7,7 @@ a message that is no event.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -16,6 +17,10 @@ from streamdrift.events import DeadLetter
 
 MAX_NAME_LENGTH: Final = 256
 """Most characters of a model's id and version: they stand in the key and value of every summary."""
+
+
+_MOST_DIGITS: Final = 4_000
+"""Python itself refuses to read more than 4,300."""
 
 
 class Rejected(Exception):
@@ -48,12 +53,17 @@ def _parse_leniently(value: bytes) -> object:
     """The standard library also reads the NaN and Infinity that Python programs write, and other encodings."""
     try:
         try:
-            return json.loads(value)
+            return json.loads(value, parse_int=_integer)
         except UnicodeDecodeError:
             # A few bytes in the wrong encoding cost the text that they stand in, as a wrong type would.
-            return json.loads(value.decode("utf-8", "replace"))
+            return json.loads(value.decode("utf-8", "replace"), parse_int=_integer)
     except (ValueError, RecursionError):
         raise Rejected("malformed", "the message is not JSON") from None
+
+
+def _integer(digits: str) -> int | float:
+    """More digits than Python reads are beyond all numbers: a wrong value, which costs one feature."""
+    return int(digits) if len(digits) <= _MOST_DIGITS else math.inf
 
 
 def follow(document: object, path: Sequence[str], default: object = None) -> Any:  # noqa: ANN401 — a JSON value

@@ -277,6 +277,8 @@ def test_the_fast_and_the_slow_way_say_the_same(cells: list[str | None], shuffle
         ("floor", "Infinity", "type error"),
         ("floor", "NaN", None),
         ("floor", "9" * 400, "unseen " + "9" * 128),
+        ("floor", "9" * 5_000, "type error"),
+        ("amount", "-" + "9" * 5_000, "type error"),
         ("basket", "null", None),
     ],
 )
