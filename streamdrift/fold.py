@@ -130,6 +130,8 @@ class PartitionFold:
         self._dirty: set[ModelKey] = set()
         self._dirty_status: set[ModelKey] = set()
         self._position = 0
+        self._ended = False
+        """Whether all input streams have ended: then no time passes any more."""
         self._replay_until = 0
         self.restored_at: int | None = None
         """Where to read on from the restored state; None without any."""
@@ -155,6 +157,7 @@ class PartitionFold:
                     {topic: n for topic, n in entry.counts.items() if topic in self._config.topics},
                     ((TopicPartition(p.topic, p.partition), p.next_offset, p.watermark) for p in entry.positions),
                 )
+                self._ended = self.watermark == END_OF_TIME
                 # Until the reader is back where it was, nothing closes: what is known of completeness may be further
                 # than what was read again.
                 if offset + 1 >= self._replay_until:
@@ -231,7 +234,12 @@ class PartitionFold:
         before = self._watches.get(key)
         baseline = before.monitor.baseline if before else None
         configured = before.configured if before else None
-        if control.baseline_id in {baseline and baseline.id, None if control.promoted else configured}:
+        if before and baseline and control.baseline_id == baseline.id:
+            if not control.promoted and configured != control.baseline_id:
+                before.configured = control.baseline_id
+                self._dirty.add(key)
+            return []
+        if not control.promoted and control.baseline_id == configured:
             return []
         watch = Watch(self._config.watch(key[0]), *key, self._known(control.baseline_id))
         watch.configured = configured if control.promoted else control.baseline_id
@@ -287,12 +295,16 @@ class PartitionFold:
                 yield from self._published(watch.retire(VERSION_RETIRED))
                 self._replace(key, None)
                 continue
-            due_at = watch.due()
-            if key in parts or (due_at is not None and tick >= due_at):
+            if key in parts or self._is_due(watch, tick):
                 yield from self._published(self._close_watch(key, watch, tick, parts.get(key, {})))
                 self._dirty.add(key)
                 self._dirty_status.add(key)
             self._schedule(key, watch, tick + 1)
+
+    @staticmethod
+    def _is_due(watch: Watch, tick: int) -> bool:
+        at = watch.due()
+        return at is not None and tick >= at
 
     def _schedule(self, key: ModelKey, watch: Watch, earliest: int) -> None:
         """Note when something happens to a model version even without events."""
@@ -349,7 +361,7 @@ class PartitionFold:
     def _retires_at(self, key: ModelKey, watch: Watch) -> int | None:
         """The tick at whose close a model version without events until then is retired; at no end of all streams."""
         last = watch.monitor.last_event_us
-        if last is None or key in self._config.configured or self.watermark == END_OF_TIME:
+        if last is None or key in self._config.configured or self._ended:
             return None
         return -(-(last + self._config.retire_after_us) // self._config.tick_us) - 1
 
@@ -422,6 +434,7 @@ class PartitionFold:
             {topic: n for topic, n in saved.counts.items() if topic in self._config.topics},
             ((TopicPartition(p.topic, p.partition), p.next_offset, p.watermark) for p in saved.progress),
         )
+        self._ended = self.watermark == END_OF_TIME
 
     def _restore_watch(self, key: ModelKey, snapshot: bytes, chunks: Mapping[int, bytes]) -> None:
         watch = Watch.restored(self._config.watch(key[0]), key, snapshot, chunks, self._known)

@@ -90,6 +90,12 @@ class WarmUp(Section):
     at_least: Count = 200
     """Fewest events that make a baseline."""
 
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        if self.at_least > self.events:
+            raise ValueError(f"at_least is {self.at_least}, more than the {self.events} events of the whole warm-up")
+        return self
+
 
 class Metric(Section):
     """What a performance metric is held against."""

@@ -484,6 +484,15 @@ def test_a_promoted_baseline_stays_though_the_configured_one_is_said_again() -> 
     assert other.status()[MODEL].baseline_id == another_baseline().id
 
 
+def test_a_baseline_that_is_configured_once_it_is_in_effect_gives_way_to_a_promoted_one() -> None:
+    in_effect, promoted = (
+        BaselineSet(*MODEL, baseline.id, promoted=True) for baseline in (small_baseline(), recounted_baseline())
+    )
+    subject = fold()
+    apply(subject, [in_effect, SET, promoted, SET, part(T), progress(T)])
+    assert subject.status()[MODEL].baseline_id == recounted_baseline().id
+
+
 def test_a_baseline_that_is_not_known_stops_the_fold() -> None:
     with pytest.raises(StateError, match="not in the grids topic"):
         apply(fold(), [BaselineSet(*MODEL, "0123")])

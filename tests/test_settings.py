@@ -81,6 +81,11 @@ def refused(
     return str(caught.value)
 
 
+def test_a_warm_up_that_cannot_be_enough_is_refused(directory: Path) -> None:
+    message = refused(directory, SMALLEST + "defaults: {warm_up: {events: 100}}\n")
+    assert "defaults.warm_up: at_least is 200, more than the 100 events of the whole warm-up" in message
+
+
 # ---- what is read
 
 
