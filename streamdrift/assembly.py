@@ -86,7 +86,7 @@ def load_baseline(settings: Settings, model_id: str, version: str, path: Path) -
 def topology(settings: Settings) -> Topology:
     """What the settings come to. Raises ``ConfigurationError``."""
     tick_us = settings.time.tick.microseconds
-    sources = [_source(settings, i) for i, s in enumerate(settings.sources) if s.kind is not SourceKind.LABELS]
+    sources = [source_of(settings, i) for i, s in enumerate(settings.sources) if s.kind is not SourceKind.LABELS]
     baselines = load_baselines(settings)
     configs = {model_id: _watch(settings, model_id) for model_id in settings.models}
     other = _watch(settings, "")
@@ -140,7 +140,8 @@ def topology(settings: Settings) -> Topology:
     )
 
 
-def _source(settings: Settings, index: int) -> Source:
+def source_of(settings: Settings, index: int) -> Source:
+    """A source as its decoder knows it."""
     source = settings.sources[index]
     return Source(
         source.topic,

@@ -121,8 +121,8 @@ def check(
 @baseline_app.command("build")
 def baseline_build(  # noqa: PLR0913 — one parameter an option
     table: Annotated[
-        Path, typer.Argument(metavar="TABLE", help="CSV, TSV (also .gz) or Parquet, a training row a line.")
-    ],
+        Path | None, typer.Argument(metavar="[TABLE]", help="CSV, TSV (also .gz) or Parquet, a training row a line.")
+    ] = None,
     *,
     model: Annotated[str, typer.Option(help="The model_id of its events.")],
     version: Annotated[str, typer.Option(help="The model_version of its events.")],
@@ -139,17 +139,32 @@ def baseline_build(  # noqa: PLR0913 — one parameter an option
     categorical: Annotated[list[str] | None, typer.Option(help="Column to count as categories.")] = None,
     missing: Annotated[list[str] | None, typer.Option(help="A cell that means: no value.")] = None,
     delimiter: Annotated[str | None, typer.Option(help="Delimiter of CSV, if not the comma.")] = None,
+    origin: Annotated[
+        str | None, typer.Option("--from", metavar="topic:NAME", help="Take the events of a source instead of a table.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", metavar="FILE", help="With --from: the configuration file.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a baseline from a model version's training table."""
+    """Make a baseline from a model version's training table, or from the events of a topic."""
+    file = output or Path(f"{model}-{version}.json".replace("/", "_"))
+    if origin is not None and config is not None and table is None:
+        from streamdrift.settings import Settings
+        from streamdrift.topic_baseline import build_from_topic
+
+        settings = Settings.load(config)
+        raise typer.Exit(build_from_topic(settings, origin, (model, version), file, force=force, as_json=as_json))
+    if table is None or origin is not None:
+        raise typer.BadParameter("expected either TABLE, or --from with --config")
     from streamdrift.tables import build_command
 
     code = build_command(
         table,
         model=model,
         version=version,
-        output=output or Path(f"{model}-{version}.json".replace("/", "_")),
+        output=file,
         score=score,
         label_prediction=label,
         value=value,

@@ -160,7 +160,7 @@ class Learner:
         if summary and self.first_tick is None:
             self.first_tick = tick
         if self._counted and summary:
-            self._counted += _counts_of(summary)
+            self._counted += counts_of(summary)
         elif summary and self.grid is None:
             self._keep(summary.rows.series(), room)
         if self.grid is None and self._has_enough_for_grid(tick):
@@ -171,7 +171,7 @@ class Learner:
     def adopt(self, grid: Grid) -> None:
         """Count on ``grid`` from now on, first of all the rows that are kept."""
         self.grid, self.waiting = grid, False
-        self._counted = _counts_of(counted_on(grid, self.rows))
+        self._counted = counts_of(counted_on(grid, self.rows))
 
     def take_rows(self) -> Sequence[Row]:
         """The rows that the grid was cut from; they are not kept any longer."""
@@ -299,6 +299,6 @@ def _chunks_of(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         yield rows[first:]
 
 
-def _counts_of(summary: Summary) -> Summary:
+def counts_of(summary: Summary) -> Summary:
     """What a baseline holds of a summary: neither names nor raw values."""
     return Summary(summary.events, summary.counts, summary.moments, Names(), {})

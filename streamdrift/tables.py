@@ -398,7 +398,7 @@ def build_command(  # noqa: PLR0913 — the options of the command, one by one
 
     Returns the exit code 0. Raises ``ConfigurationError`` for everything that is wrong with table, options or output.
     """
-    _check_output(output, force=force)
+    check_output(output, force=force)
     fields = Fields(score, label_prediction, value, target, include or ("*",), exclude, numeric, categorical)
     opened = open_table(table, missing, delimiter)
     with _progress_bar() as progress:
@@ -406,6 +406,15 @@ def build_command(  # noqa: PLR0913 — the options of the command, one by one
             built = build(opened, model_id=model, model_version=version, fields=fields, progress=progress)
         except ConfigurationError as error:
             raise error if str(error).startswith(str(table)) else ConfigurationError(f"{table}: {error}") from None
+    return _deliver(built, output, as_json=as_json)
+
+
+def deliver(baseline: Baseline, output: Path, *, as_json: bool) -> int:
+    """Write a baseline and tell what is in it. Returns the exit code 0."""
+    return _deliver(Built(baseline, tuple(_warnings(baseline))), output, as_json=as_json)
+
+
+def _deliver(built: Built, output: Path, *, as_json: bool) -> int:
     _write(output, built.baseline.to_json())
     if as_json:
         sys.stdout.write(report_json(built, output).decode() + "\n")
@@ -433,7 +442,8 @@ def report_json(built: Built, output: Path) -> bytes:
     )
 
 
-def _check_output(output: Path, *, force: bool) -> None:
+def check_output(output: Path, *, force: bool) -> None:
+    """Raises ``ConfigurationError`` for a file that is not to be overwritten."""
     if output.is_dir():
         raise ConfigurationError(f"{output}: is a directory; expected the name of the file to write")
     if output.exists() and not force:

@@ -277,3 +277,11 @@ def test_a_baseline_is_built_that_check_accepts(
     assert ended(monkeypatch, "check", config) == 0
     assert ended(monkeypatch, *command) == 2
     assert "--force overwrites it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [(), ("--from", "topic:x"), ("table.csv", "--from", "topic:x", "-c", "x.yaml")])
+def test_a_baseline_is_built_either_from_a_table_or_from_a_topic(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: Sequence[str]
+) -> None:
+    assert ended(monkeypatch, "baseline", "build", *arguments, "--model", "m", "--version", "1") == 2
+    assert "either TABLE, or --from with --config" in capsys.readouterr().err

@@ -23,6 +23,8 @@ import pytest
 from xxhash import xxh3_64_intdigest
 
 from streamdrift.assembly import YOUNG_OBJECTS, Service, settle, topology
+from streamdrift.baselines import Baseline
+from streamdrift.errors import ConfigurationError
 from streamdrift.fold_state import read_records
 from streamdrift.generator import MODEL_ID, MODEL_VERSION, PREDICTIONS_TOPIC, Message
 from streamdrift.inspection import promote, show, watches
@@ -33,6 +35,7 @@ from streamdrift.records import OutputRecord, Record
 from streamdrift.settings import Settings
 from streamdrift.stages.summarise import CONTROL_HEADER, END_OF_STREAM
 from streamdrift.status import SourceStatus
+from streamdrift.topic_baseline import build_from_topic
 from streamdrift.topology import TopologyDriver
 from tests.support import fraud
 from tests.support.apache_kafka import ApacheKafka
@@ -309,6 +312,30 @@ def test_recent_traffic_is_promoted_to_the_baseline_of_a_running_service(
         wait_until(lambda: [m for m in service.status().models if m.events >= 300], PATIENCE, "further events")
         (model_status,) = service.status().models
         assert model_status.baseline_id == promoted.baseline_id
+
+
+def test_a_baseline_is_built_from_the_events_of_a_topic(
+    embedded_broker: Broker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = Site(embedded_broker, tmp_path, 4)
+    settings = site.settings(baseline=False)
+    site.send(fraud.fraud_events()[:2_500])
+    site.end_stream()
+    file, other = tmp_path / "built.json", tmp_path / "again.json"
+    key, origin = (MODEL_ID, MODEL_VERSION), f"topic:{site.source}"
+    assert build_from_topic(settings, origin, key, file, as_json=True, cluster=site.broker.cluster) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == 2_500
+    baseline = Baseline.read(file)
+    assert {"amount", "country", "basket.items", "prediction.score"} <= set(baseline.grid.names)
+    assert {field.name for field in baseline.grid.unmonitored} >= {"sequence", "transaction_id"}
+    build_from_topic(settings, origin, key, other, cluster=site.broker.cluster)
+    assert Baseline.read(other).id == baseline.id
+    with pytest.raises(ConfigurationError, match="exists already"):
+        build_from_topic(settings, origin, key, file, cluster=site.broker.cluster)
+    with pytest.raises(ConfigurationError, match="holds 0 events of model fraud, version 8"):
+        build_from_topic(settings, origin, (MODEL_ID, "8"), tmp_path / "x", cluster=site.broker.cluster)
+    with pytest.raises(ConfigurationError, match=f"expected a source of the configuration: {origin}"):
+        build_from_topic(settings, "topic:nowhere", key, tmp_path / "x", cluster=site.broker.cluster)
 
 
 @pytest.mark.kafka

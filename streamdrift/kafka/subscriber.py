@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -12,6 +13,7 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message
 from streamdrift.errors import ConfigurationError, FatalError
 from streamdrift.kafka import client, codes
 from streamdrift.kafka.client import ClientErrors, Cluster
+from streamdrift.kafka.compacted import STALL_LIMIT
 from streamdrift.kafka.offsets import Side, list_offsets
 from streamdrift.records import Record, TopicPartition
 
@@ -54,6 +56,17 @@ class Subscriber:
             records += self.poll(0.1)
             polls -= 1
         return records
+
+    def until_now(self) -> Iterator[Record]:
+        """What was written by now and is not read yet, all of it. Raises ``FatalError`` if nothing comes."""
+        ends = list_offsets(self._admin, list(self._positions), Side.END, self._cluster.request_timeout)
+        moved = time.monotonic()
+        while any(self._positions[tp] < end for tp, end in ends.items()):
+            before = dict(self._positions)
+            yield from self.poll(0.1)
+            moved = time.monotonic() if self._positions != before else moved
+            if time.monotonic() - moved > STALL_LIMIT:
+                raise FatalError(f"no progress in reading for {STALL_LIMIT:g} s")
 
     def _records(self, messages: Sequence[Message]) -> list[Record]:
         records = []

@@ -200,7 +200,7 @@ class Summarise:
         start = self._set_aside(part, batch)
         without_value = () if all(batch.values) else [i for i, value in enumerate(batch.values) if value is None]
         for i in without_value:
-            if _is_control(batch.headers[i]):
+            if is_control(batch.headers[i]):
                 self._read(part, batch.part(start, i), now)
                 tally.control += 1
                 if part.source.end_of_stream:
@@ -470,7 +470,8 @@ class Summarise:
             yield OutputRecord(self._config.summaries_topic, None, value, (), partition)
 
 
-def _is_control(headers: Sequence[tuple[str, bytes | None]]) -> bool:
+def is_control(headers: Sequence[tuple[str, bytes | None]]) -> bool:
+    """Whether a record without a value ends its partition."""
     return (CONTROL_HEADER, END_OF_STREAM) in (headers or ())
 
 
