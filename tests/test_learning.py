@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -410,6 +411,27 @@ def test_a_learned_grid_that_is_not_in_the_topic_stops_the_fold() -> None:
     world.grids.clear()
     with pytest.raises(StateError, match="is not in the grids topic"):
         world.restart()
+
+
+def test_a_snapshot_of_the_version_before_is_gone_on_from_and_one_of_a_later_version_is_refused() -> None:
+    world = learned()
+    world.save()
+    watch = world.fold._watches[MODEL]
+    state = {**world.state, model_key(MODEL): watch.monitor.snapshot()}  # a monitor's snapshot alone
+    other = world.new_fold()
+    other.restore(0, state)
+    assert other.status()[MODEL].baseline_id == world.baseline.id
+    unlearned = World()
+    unlearned.tick(T)
+    unlearned.save()
+    before = {**unlearned.state, model_key(MODEL): unlearned.fold._watches[MODEL].monitor.snapshot()}
+    del before[chunk_key(MODEL, 0)]
+    unlearned.fold = unlearned.new_fold()
+    unlearned.fold.restore(0, before)
+    assert (unlearned.status.state, unlearned.status.events) == (ModelState.LEARNING, 500)
+    state[model_key(MODEL)] = msgspec.msgpack.encode({"version": 3})
+    with pytest.raises(StateError, match="has version 3, this program reads up to 2"):
+        world.new_fold().restore(0, state)
 
 
 # ---- bounds ----------------------------------------------------------------------------------------------------------
