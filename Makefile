@@ -58,17 +58,17 @@ clean: ## Remove everything that make made
 # ---- the virtual environment ---------------------------------------------------------------------------------------
 
 # Two stamps: the demo needs a third of what the tests need. Without build isolation, because the build backend is
-# locked with a hash as everything else is.
+# locked with a hash as everything else is. All of it is said on stderr: what the demo says may be piped on.
 $(VENV)/.runtime: requirements/runtime.lock requirements/build.lock pyproject.toml | $(BIN)/python
-	@echo 'Installing streamdrift and the locked versions of what it runs on into $(VENV)'
-	@$(PIP_INSTALL) --require-hashes -r requirements/runtime.lock -r requirements/build.lock
-	@$(PIP_INSTALL) --quiet --no-deps --no-build-isolation --editable .
+	@echo 'Installing streamdrift and the locked versions of what it runs on into $(VENV)' >&2
+	@$(PIP_INSTALL) --require-hashes -r requirements/runtime.lock -r requirements/build.lock >&2
+	@$(PIP_INSTALL) --quiet --no-deps --no-build-isolation --editable . >&2
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.lock pyproject.toml | $(BIN)/python
-	@echo 'Installing streamdrift and the locked versions of what its tests need into $(VENV)'
-	@$(PIP_INSTALL) --require-hashes -r requirements/dev.lock
-	@$(PIP_INSTALL) --quiet --no-deps --no-build-isolation --editable .
+	@echo 'Installing streamdrift and the locked versions of what its tests need into $(VENV)' >&2
+	@$(PIP_INSTALL) --require-hashes -r requirements/dev.lock >&2
+	@$(PIP_INSTALL) --quiet --no-deps --no-build-isolation --editable . >&2
 	@touch $(VENV)/.runtime $@
 
 $(BIN)/python:
@@ -77,7 +77,7 @@ $(BIN)/python:
 define MAKE_VENV
 for python in $(PYTHON); do \
   if $$python -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
-    echo "Making $(VENV) with $$($$python --version)"; \
+    echo "Making $(VENV) with $$($$python --version)" >&2; \
     $$python -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }; \
     exit 0; \
   fi; \

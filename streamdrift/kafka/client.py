@@ -14,7 +14,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from logging import DEBUG
 from threading import Thread
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
@@ -137,6 +137,20 @@ def _refuses(error: KafkaError) -> bool:
     return error.code() in codes.CREDENTIALS_REFUSED or "SSL alert number" in error.str()
 
 
+class _Lines(Protocol):
+    """What the client asks of a logger."""
+
+    def log(self, level: int, template: str, *values: str) -> None:
+        """Take one line."""
+
+
+class _Silence:
+    """Where the lines of a client go that is made for its properties to be looked at."""
+
+    def log(self, level: int, template: str, *values: str) -> None:
+        """Nobody asked."""
+
+
 class _LogLines:
     """librdkafka's log lines as structlog events; has the one method that the client calls on a logger."""
 
@@ -189,7 +203,7 @@ def reader(cluster: Cluster, errors: ClientErrors) -> Consumer:
     return _made(Consumer, cluster, {}, {**_reading("earliest"), "group.id": cluster.reader_group}, errors)
 
 
-def producer(cluster: Cluster, errors: ClientErrors) -> Producer:
+def producer(cluster: Cluster, errors: ClientErrors, lines: _Lines | None = None) -> Producer:
     """An idempotent producer that places keys as Java clients do, so that all writers agree on the partition."""
     defaults: dict[str, Any] = {
         "compression.type": "lz4",
@@ -199,7 +213,7 @@ def producer(cluster: Cluster, errors: ClientErrors) -> Producer:
         "delivery.timeout.ms": 60_000,
     }
     fixed: dict[str, Any] = {"enable.idempotence": True, "partitioner": "murmur2_random"}
-    return _made(Producer, cluster, defaults, fixed, errors)
+    return _made(Producer, cluster, defaults, fixed, errors, lines)
 
 
 def admin(cluster: Cluster, errors: ClientErrors) -> AdminClient:
@@ -212,7 +226,7 @@ def try_properties(properties: Properties) -> None:
     # A client asks for its first token when it is made: no secret may leave because somebody looks at a configuration.
     endpoint = "sasl.oauthbearer.token.endpoint.url"
     nowhere = {endpoint: "http://127.0.0.1:9"} if endpoint in properties else {}
-    producer(Cluster("", {**properties, **nowhere, "log_level": 0}), ClientErrors()).close()
+    producer(Cluster("", {**properties, **nowhere}), ClientErrors(), _Silence()).close()
 
 
 def reach(cluster: Cluster, client: AdminClient, errors: ClientErrors) -> ClusterMetadata:
@@ -297,13 +311,18 @@ def _reading(reset: str) -> dict[str, Any]:
 
 
 def _made(
-    factory: Factory[T], cluster: Cluster, defaults: dict[str, Any], fixed: dict[str, Any], errors: ClientErrors
+    factory: Factory[T],
+    cluster: Cluster,
+    defaults: dict[str, Any],
+    fixed: dict[str, Any],
+    errors: ClientErrors,
+    lines: _Lines | None = None,
 ) -> T:
     """A client: our defaults, which the user's properties override, and what nobody overrides."""
     # Bounds what has no time-out of its own, such as committing offsets while no broker answers.
     common: dict[str, Any] = {"client.id": "streamdrift", "socket.timeout.ms": round(1000 * cluster.request_timeout)}
     properties = {**common, **defaults, **cluster.client, **fixed}
-    surroundings: dict[str, Any] = {"logger": _LogLines(cluster, errors), "error_cb": errors}
+    surroundings: dict[str, Any] = {"logger": lines or _LogLines(cluster, errors), "error_cb": errors}
     if cluster.tokens is not None:
         # Without a token the client would be made after ten seconds of silence, or not, and say nothing.
         cluster.tokens.try_once(cluster.client.get("sasl.oauthbearer.config"))

@@ -16,7 +16,7 @@ from streamdrift.assembly import Service, cluster_of
 from streamdrift.check import check
 from streamdrift.errors import BrokerUnreachable, ConfigurationError
 from streamdrift.kafka import client
-from streamdrift.kafka.client import ClientErrors, Cluster
+from streamdrift.kafka.client import ClientErrors, Cluster, try_properties
 from streamdrift.settings import Settings
 from tests.support import fraud
 
@@ -105,6 +105,16 @@ def test_the_log_of_a_client_does_not_show_it_whatever_librdkafka_is_asked_to_te
     assert "sasl.password" in log.getvalue()
     assert "sasl.mechanism" in log.getvalue()
     assert CANARY not in log.getvalue()
+
+
+def test_check_writes_nothing_else_even_where_librdkafka_is_to_tell_all(
+    configured: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    structlog.reset_defaults()  # prints, as where nobody has set a log up
+    try_properties({**configured.kafka.properties(), "debug": "all"})
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(ConfigurationError):
+        try_properties({**configured.kafka.properties(), "debug": "everything"})
 
 
 def test_a_start_that_fails_does_not_show_it_in_its_traceback(configured: Settings, log: io.StringIO) -> None:
