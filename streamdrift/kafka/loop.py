@@ -56,7 +56,7 @@ class PartitionStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class LoopStatus:
+class ConsumerStatus:
     """What a loop tells of itself: an unchanging picture, about a second old."""
 
     partitions: Mapping[TopicPartition, PartitionStatus] = field(default_factory=dict)
@@ -136,7 +136,7 @@ class StageLoop:
         """Whether the group has told this member what it owns, if only that it owns nothing."""
         self.restored = False
         """Whether everything owned has its state."""
-        self.status = LoopStatus()
+        self.status = ConsumerStatus()
 
     def run(self) -> None:
         """Work until ``stop`` is called; then commit what is due and leave the group.
@@ -295,7 +295,7 @@ class StageLoop:
             self._observer.poll(0)
 
     def _publish_status(self) -> None:
-        self.status = LoopStatus(
+        self.status = ConsumerStatus(
             partitions={tp: self._partition_status(tp, reader) for tp, reader in self._readers.items()},
             rebalances=dict(self._rebalances),
             client_errors=self._errors.counts,
