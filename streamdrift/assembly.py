@@ -276,7 +276,6 @@ class Service:
 
         A stage that cannot commit, because no broker answers, is left behind: that is in ``failed`` then.
         """
-        # Summaries first: detect then reads what summarise committed last, if it gets to it.
         for running in self._running:
             running.loop.stop()
         deadline = time.monotonic() + JOIN_TIMEOUT
