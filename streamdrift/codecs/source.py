@@ -134,8 +134,8 @@ class Source:
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_EXACT_FROM, _EXACT_UNTIL = 1700, 2240
-"""Years within 2**33 s of the epoch, where a float64 of seconds still tells one microsecond from the next."""
+_EXACT_FROM, _EXACT_UNTIL = 1835, 2105
+"""Years within 2**32 s of the epoch, where a float64 of seconds still tells one microsecond from the next."""
 
 
 def _within_limit(time_us: int) -> int:

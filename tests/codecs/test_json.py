@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
@@ -620,6 +620,7 @@ def test_a_time_without_a_zone_is_read_in_that_of_the_source() -> None:
 
 
 @given(st.datetimes(timezones=st.just(UTC)))
+@example(datetime(1833, 1, 1, 0, 0, 0, 7, tzinfo=UTC))
 def test_texts_are_read_to_the_microsecond(moment: datetime) -> None:
     assert Source("t").microseconds(moment) == us(moment.isoformat())
     assert Source("t").microseconds(moment.isoformat()) == us(moment.isoformat())
