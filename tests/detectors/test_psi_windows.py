@@ -240,8 +240,9 @@ def test_between_half_of_the_threshold_and_the_threshold_nothing_changes() -> No
 
 def with_amounts(n: int, carried: int) -> Window:
     """``n`` drifted events, the first ``carried`` of which carry features at all."""
-    events = batch(TWO_COLUMNS, {"amount": amounts(n, shift=50), "size": sizes(n)})
-    return reference().reduce(Summary.of(replace(events, without_features=np.arange(n) >= carried)))
+    events, without = batch(TWO_COLUMNS, {"amount": amounts(n, shift=50), "size": sizes(n)}), np.arange(n) >= carried
+    events.values[without] = np.nan
+    return reference().reduce(Summary.of(replace(events, without_features=without)))
 
 
 def test_a_column_with_fewer_than_two_hundred_values_is_not_judged() -> None:
