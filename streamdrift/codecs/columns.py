@@ -6,7 +6,7 @@ import math
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain, groupby, repeat
+from itertools import chain, groupby, repeat, starmap
 from typing import Any
 
 import numpy as np
@@ -92,7 +92,7 @@ class Columns:
         start, n = len(self._index), len(places)
         matrix, codes, pack = self._with_room(n), self._schema.layout.codes, _pack(n)
         nullable = self._schema.nullable
-        buffer, width = matrix.reshape(-1).view(np.uint8), matrix.shape[1]
+        packed: dict[int, bytes] = {}
         for target, values in found.items():
             if target in self._schema.derived:
                 self._derive(self._schema.derived[target], values, start)
@@ -106,13 +106,14 @@ class Columns:
             elif target in nullable:
                 numbers = [math.nan if value is None else value for value in values]
             try:
-                pack(buffer, (target * width + start) * 8, *numbers)
+                packed[target] = pack(*numbers)
             except struct.error:  # nulls, which become NaN
                 nullable.add(target)
                 matrix[target, start : start + n] = values
             except KeyError:
                 matrix[target, start : start + n] = self._codes(target, values, start)
             self._written.add(target)
+        matrix[list(packed), start : start + n] = np.frombuffer(b"".join(packed.values())).reshape(-1, n)
         self._timestamps += self._timestamps_of(found, places)
         self._hashes.append(self._hashes_of(found, places, elements))
         self._index += places
@@ -181,15 +182,11 @@ class Columns:
 
 
 @lru_cache(maxsize=512)
-def _pack(n: int) -> Callable[..., None]:
-    """Writes ``n`` floats, four times as fast as an assignment."""
-    return struct.Struct(f"{n}d").pack_into
+def _pack(n: int) -> Callable[..., bytes]:
+    """Makes bytes of ``n`` floats, four times as fast as numpy makes an array of them."""
+    return struct.Struct(f"{n}d").pack
 
 
 def _matrix(arrays: Sequence[Sequence[float]], dimension: int) -> NDArray[np.float64]:
     """Arrays of one length as the rows of a matrix. Shape (n, dimension)."""
-    matrix = np.empty((len(arrays), dimension))
-    buffer, pack = matrix.reshape(-1).view(np.uint8), _pack(dimension)
-    for i, array in enumerate(arrays):
-        pack(buffer, i * dimension * 8, *array)
-    return matrix
+    return np.frombuffer(b"".join(starmap(_pack(dimension), arrays))).reshape(-1, dimension)

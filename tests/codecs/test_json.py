@@ -664,7 +664,7 @@ def test_a_record_time_that_cannot_be_meant_is_refused(recorded: int) -> None:
         (b"\xff\xfe", "malformed"),
         (b"\x00", "malformed"),
         (b'{"model_id": "fraud"} {}', "malformed"),
-        (b'{"a": ' + b"9" * 5_000 + b"}", "malformed"),
+        (b'{"a": ' + b"9" * 5_000 + b"}", "schema"),
         (b"[" * 100_000, "malformed"),
         (b"[" * 100_000 + b"]" * 100_000, "malformed"),
         (b"null", "schema"),
