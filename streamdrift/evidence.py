@@ -206,17 +206,31 @@ class _View:
         name, shift = self._column.name, self.effect.get("mean_shift_sd")
         before, after = self.effect.get("mean_before"), self.effect.get("mean_after")
         changed = f"{name} changed its distribution (PSI {_number(self.effect.get('psi', 0.0), 2)})"
-        if before is None or after is None:
+        if before is None or after is None or not self._mean_tells(after - before):
             return changed
+        bound = self._mean_bound()
         if shift is None:
             # In units of the baseline's standard deviation: there is none where it never varied.
-            moved = f"{name} moved from {_number(before)} to {_number(after)} (it was constant in the baseline)"
+            to = f"{bound} {_number(after)}" if bound else _number(after)
+            moved = f"{name} moved from {_number(before)} to {to} (it was constant in the baseline)"
             return moved if after != before else changed
         if abs(shift) < NOTABLE_SHIFT_SD:
             return f"{changed} with the mean where it was"
         direction, difference = ("up", "+") if shift > 0 else ("down", "-")
-        size = f"{_number(abs(shift), 2)} sd (about {difference}{_number(abs(after - before))})"
-        return f"{name} shifted {direction} {size}"
+        size, by = f"{_number(abs(shift), 2)} sd", f"{difference}{_number(abs(after - before))}"
+        return f"{name} shifted {direction} " + (f"at least {size} ({bound} {by})" if bound else f"{size} (about {by})")
+
+    def _mean_tells(self, moved: float) -> bool:
+        """Whether the mean says where the values went: limited ones must lie where it moved, and nowhere else."""
+        if self._reference.limited_side(self._reference.window, self._index) is not None:
+            return False
+        side = self._reference.limited_side(self._window, self._index)
+        return side is None or side * moved > 0
+
+    def _mean_bound(self) -> str:
+        """What to say before a mean of values of which some were limited: it is not all of what they moved."""
+        side = self._reference.limited_side(self._window, self._index)
+        return "" if side is None else "at least" if side > 0 else "at most"
 
 
 def _side(counts: NDArray[np.int64], bins: int) -> dict[str, Any]:

@@ -188,6 +188,11 @@ class Reference:
         unit, center = float(self.grid.units[column]), float(self.grid.centers[column])
         return center + unit * window.moments.mean(column, n), unit * window.moments.variance(column, n) ** 0.5
 
+    def limited_side(self, window: Window, column: int) -> int | None:
+        """On which side values of a numeric column were limited for its mean (see ``Moments``); None if none was."""
+        n = int(self.of_column(window.counts, column)[:-SPECIAL_SLOTS].sum())
+        return window.moments.limited_side(column, n) if window.moments.clamped(column) else None
+
     def effects(self, window: Window, columns: Sequence[int] | None = None) -> list[dict[str, float]]:
         """Every published score that can be computed of each of some columns; of all of them if None.
 

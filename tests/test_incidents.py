@@ -533,6 +533,28 @@ def test_a_constant_that_changed_is_said_to_have_moved() -> None:
     assert alert.data["summary"].startswith("fee moved from 5 to 7.5 (it was constant in the baseline) since ")
 
 
+@pytest.mark.parametrize(
+    ("usual", "beyond", "expected"),
+    [
+        ([5.0], [1e12], "fee moved from 5 to at least 215,000,000 (it was constant in the baseline)"),
+        ([5.0], [-1e12], "fee moved from 5 to at most -215,000,000 (it was constant in the baseline)"),
+        ([4.0, 6.0], [1e12], "fee shifted up at least 210,000,000 sd (at least +215,000,000)"),
+        ([4.0, 6.0], [-1e12], "fee shifted down at least 210,000,000 sd (at most -215,000,000)"),
+        ([4.0, 6.0], [1e12, 1e12, -1e12], "fee changed its distribution"),
+        ([4.0, 6.0, 1e12], [1e12], "fee changed its distribution"),
+    ],
+)
+def test_a_mean_of_values_beyond_what_is_summed_is_called_a_bound(
+    usual: list[float], beyond: list[float], expected: str
+) -> None:
+    grid = Grid("shop", "3", (Column("fee", Kind.NUMERIC, edges=(4.5, 5.5, 9.0), unit_exponent=-9),))
+    reference = Reference(Baseline(grid, summary(grid, {"fee": np.resize(usual, 1_200)})))
+    watch = Watch(reference=reference)
+    live = np.r_[np.full(900, 8.0), np.resize(beyond, 100)]
+    [alert] = watch.close(T, watch.of("fee", window(reference, {"fee": live})))
+    assert str(alert.data["summary"]).startswith(expected)
+
+
 def test_categories_that_were_rare_are_not_called_unknown_to_the_baseline() -> None:
     grid = Grid("shop", "3", (Column("country", Kind.CATEGORICAL, categories=COUNTRIES),))
     usual = rows(np.random.default_rng(4), 2_000)["country"]

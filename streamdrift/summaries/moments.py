@@ -12,6 +12,7 @@ which is a unique representation: equal sums are equal arrays.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -128,6 +129,19 @@ class Moments:
     def clamped(self, column: int) -> int:
         """How many values of a column were limited."""
         return int(self.limbs[column, _CLAMPED])
+
+    def limited_side(self, column: int, n: int) -> int:
+        """Where those of ``n`` values that were limited lie: 1 if all are too high, -1 if all are too low, else 0.
+
+        So the mean is at most, at least, or just not the true one. 0 also where the sums leave it open.
+        """
+        limited, total = self.clamped(column), self.sum(column)
+        # By Cauchy and Schwarz, the sum of the others is at most the root of their number times their squares' sum.
+        others = math.isqrt((n - limited) * (self.squares(column) - limited * LIMIT**2)) + 1
+        one_turned = (limited - 2) * LIMIT + others  # the largest sum with one of them on the other side
+        if not limited or abs(total) <= one_turned:
+            return 0
+        return 1 if total > 0 else -1
 
     def possible(self, column: int, n: int) -> bool:
         """Whether some ``n`` values have these moments: limbs as they are written here, no negative variance."""

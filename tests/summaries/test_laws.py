@@ -285,6 +285,13 @@ def test_moments_are_exact(values: list[int]) -> None:
     )
 
 
+@given(st.lists(st.sampled_from([0.0, 1.0, -3e6, 5e11, -5e11, 2e12, -2e12]), min_size=1, max_size=12))
+def test_limited_values_are_said_to_lie_on_a_side_only_if_all_do(values: list[float]) -> None:
+    ours = Moments.of(np.array([values]), np.array([0]))[0]
+    signs = {math.copysign(1, value) for value in values if abs(value) > moments.LIMIT}
+    assert ours.limited_side(0, len(values)) in ({0, *signs} if len(signs) == 1 else {0})
+
+
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("beyond", [0.0, 1.0, math.inf])
 def test_a_million_values_at_the_limit_are_exact(sign: float, beyond: float) -> None:
