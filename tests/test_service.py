@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -360,7 +361,7 @@ def test_the_command_stops_cleanly_at_sigterm_and_has_committed(apache_kafka: Ap
     try:
         url = next(json.loads(line)["url"] for line in process.stderr if '"url"' in line)
         consumed = f'streamdrift_records_consumed_total{{source="{site.source}"}} 2000.0'
-        wait_until(lambda: consumed in _get(url + "/metrics")[1], PATIENCE, "2,000 records should be read")
+        wait_until(lambda: consumed in _metrics(url, process), PATIENCE, "2,000 records should be read")
         process.send_signal(signal.SIGTERM)
         log = process.stderr.read()
         assert process.wait(PATIENCE) == 0, log
@@ -372,6 +373,43 @@ def test_the_command_stops_cleanly_at_sigterm_and_has_committed(apache_kafka: Ap
         site.end_stream()
         wait_for_records(service, 3)
         assert source_of(service).consumed == 3, "what the command had read was committed"
+
+
+def _metrics(url: str, process: subprocess.Popen[str]) -> str:
+    """Of a process that must be running; nothing yet if it was too busy to answer."""
+    assert process.poll() is None, process.stderr and process.stderr.read()
+    try:
+        return _get(url + "/metrics")[1]
+    except (ConnectionError, TimeoutError):
+        return ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_service_that_waits_for_its_first_broker(number: signal.Signals, tmp_path: Path) -> None:
+    fraud.settings(tmp_path, {})
+    with socket.socket() as nobody:  # bound, and not listening: whoever connects is refused
+        nobody.bind(("127.0.0.1", 0))
+        servers = f"127.0.0.1:{nobody.getsockname()[1]}"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streamdrift", "run", "--config", str(tmp_path / "streamdrift.yaml")],
+            env=os.environ | {"STREAMDRIFT__KAFKA__BOOTSTRAP_SERVERS": servers},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        try:
+            waiting = next(line for line in process.stderr if servers in line)
+            process.send_signal(number)
+            asked = time.monotonic()
+            _, log = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+            process.wait()
+    assert process.returncode == 0, waiting + log
+    assert time.monotonic() - asked < 10
+    assert "asked to stop while starting" in log
+    assert json.loads(log.splitlines()[-1])["event"] == "stopped"
+    assert "Traceback" not in log
 
 
 def test_what_has_started_is_left_alone_by_the_garbage_collector() -> None:
