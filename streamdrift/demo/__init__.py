@@ -57,6 +57,10 @@ MISSED: Final = 1
 """Exit code when something was missed, or found that was not there."""
 
 
+Heed = Callable[[], None]
+"""Raises ``KeyboardInterrupt`` if the demo was asked to end."""
+
+
 @dataclass(slots=True)
 class _Run:
     """What was seen so far; told at the end, whatever the end is."""
@@ -75,7 +79,9 @@ def run(
     to: str | None = None,
     write_config: Path | None = None,
 ) -> int:
-    """Run the demo and return the exit code: 0, or 1 if something was missed or unexpected. Ctrl-C ends it with 0.
+    """Run the demo and return the exit code: 0, or 1 if something was missed or unexpected.
+
+    Ctrl-C ends it early, and then nothing counts as missed.
 
     Args:
         seconds: how long the script takes; it takes longer where the machine is slower.
@@ -100,11 +106,11 @@ def run(
     # A line of the log would tear the live view; what is fatal is told at the end in either case.
     logs.set_up("critical" if isinstance(display, LiveDisplay) else "warning")
     try:
-        with _terminable():
+        with _interruptible() as heed:
             if to is not None:
-                return _send(Plan(traffic, start + SPAN, seconds), Cluster(to), display, seen)
+                return _send(Plan(traffic, start + SPAN, seconds), Cluster(to), display, seen, heed)
             plan = Plan(traffic, start + SPAN, max(seconds - DRAIN_RESERVE, LEAST_SHARE_FOR_TRAFFIC * seconds))
-            _watch(plan, display, seen, as_json=as_json)
+            _watch(plan, display, seen, heed, as_json=as_json)
             display.close()
             return _judge(console, seen, as_json=as_json)
     except KeyboardInterrupt:
@@ -118,20 +124,32 @@ def run(
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the demo as Ctrl-C does."""
+def _interruptible() -> Iterator[Heed]:
+    """Let SIGTERM and SIGINT end the demo where it heeds them: what is yielded raises ``KeyboardInterrupt`` then.
 
-    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 — the signature of a signal handler
-        raise KeyboardInterrupt
+    Raised by the handler, it would be lost if a Kafka client was just calling back. A second signal is raised at once.
+    """
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 — the signature of a signal handler
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    def heed() -> None:
+        if asked:
+            raise KeyboardInterrupt
 
     if current_thread() is not main_thread():
-        yield
+        yield heed
         return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield heed
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _judge(console: Console, seen: _Run, *, as_json: bool) -> int:
@@ -145,20 +163,22 @@ def _judge(console: Console, seen: _Run, *, as_json: bool) -> int:
 def _stopped(console: Console, seen: _Run) -> int:
     started = sum(alert["phase"] == "started" for alert in seen.alerts)
     resolved = sum(alert["phase"] == "resolved" for alert in seen.alerts)
-    told = f"stopped after {seen.sent:,} events: {started} incidents started, {resolved} resolved"
-    console.print(told, highlight=False, soft_wrap=True)
-    return 0
+    unexpected = len(verdict(seen.script, seen.alerts, WINDOW).unexpected)
+    told = f"{started} incidents started, {resolved} resolved, {unexpected} unexpected"
+    console.print(f"Cut short: stopped after {seen.sent:,} events: {told}", highlight=False, soft_wrap=True)
+    return MISSED if unexpected else 0
 
 
 # ---- the embedded demo ---------------------------------------------------------------------------------------------
 
 
-def _watch(plan: Plan, display: Display, seen: _Run, *, as_json: bool) -> None:
+def _watch(plan: Plan, display: Display, seen: _Run, heed: Heed, *, as_json: bool) -> None:
     """Run broker, service and feed until all is judged."""
     with ExitStack() as stack:
         broker = stack.enter_context(EmbeddedBroker())
         counts = ensure_topics(broker.cluster, [TopicSpec(PREDICTIONS_TOPIC), TopicSpec(LABELS_TOPIC)])
         settings = _settings(stack, broker, plan.traffic.seed)
+        heed()
         service = Service(settings, cluster=broker.cluster)
         service.start()
         stack.callback(service.stop)
@@ -174,7 +194,11 @@ def _watch(plan: Plan, display: Display, seen: _Run, *, as_json: bool) -> None:
             for event in sorted(events, key=lambda event: str(event["time"])):
                 _take_alert(event, display, seen, as_json=as_json)
 
-        _follow(feed, service, display, seen, lambda: take(subscriber.poll(REDRAW_EVERY / 2)))
+        def poll() -> None:
+            heed()
+            take(subscriber.poll(REDRAW_EVERY / 2))
+
+        _follow(feed, service, display, seen, poll)
         service.stop()
         _raise_failure(feed, service)
         take(subscriber.rest())
@@ -260,7 +284,7 @@ def _write_line(document: object) -> None:
 # ---- to a cluster --------------------------------------------------------------------------------------------------
 
 
-def _send(plan: Plan, cluster: Cluster, display: Display, seen: _Run) -> int:
+def _send(plan: Plan, cluster: Cluster, display: Display, seen: _Run, heed: Heed) -> int:
     """Send the traffic to topics ``predictions`` and ``labels``, which are created where they are missing.
 
     Without markers of an end: whoever watches such a cluster expects more to come.
@@ -272,6 +296,7 @@ def _send(plan: Plan, cluster: Cluster, display: Display, seen: _Run) -> int:
     feed.start()
     try:
         while feed.running:
+            heed()
             time.sleep(REDRAW_EVERY)
             seen.sent = feed.progress.predictions
             display.show(_picture(feed, time.monotonic() - began))
