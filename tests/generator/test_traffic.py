@@ -207,7 +207,8 @@ def test_everything_else_is_monitored_with_the_constant_among_it(baseline: Basel
     columns = {column.name: column for column in baseline.grid.columns}
     assert columns["schema_version"].categories == ("4",)
     assert {"prediction.score", "prediction.label", "amount", "basket.items", "is_guest"} <= columns.keys()
-    assert len(columns) == 24 + 1 + 2
+    assert len(columns) == 24 + 1 + 2 + 1  # features, the constant, score and label, and the length of the free text
+    assert "note.length" in columns
     for name, categories in CATEGORIES.items():
         assert set(columns[name].categories) == set(categories)
 
