@@ -427,7 +427,10 @@ def serve(settings: Settings) -> int:
         with signals.raised():
             service.start()
         settle()
-    except _StopAsked:
+    except (_StopAsked, SystemError):
+        # Raised while a Kafka client calls back, it comes out of the client as a SystemError.
+        if not signals.asked:
+            raise
         log.info("stopping", reason="asked to stop while starting")
     # An Event's wait without a time-out could not be interrupted by a signal on every platform.
     while not signals.asked and not service.wait(0.5):

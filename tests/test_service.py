@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 from xxhash import xxh3_64_intdigest
 
+from streamdrift import assembly
 from streamdrift.assembly import YOUNG_OBJECTS, Service, settle, topology
 from streamdrift.baselines import Baseline
 from streamdrift.errors import ConfigurationError
@@ -410,6 +411,25 @@ def test_a_signal_ends_a_service_that_waits_for_its_first_broker(number: signal.
     assert "asked to stop while starting" in log
     assert json.loads(log.splitlines()[-1])["event"] == "stopped"
     assert "Traceback" not in log
+
+
+def test_a_stop_that_a_kafka_client_does_not_pass_on_is_one_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Starting(Service):
+        def start(self) -> None:
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            except BaseException as lost:
+                raise SystemError("returned NULL without setting an exception") from lost
+
+    monkeypatch.setattr(assembly, "Service", Starting)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        assert assembly.serve(fraud.settings(tmp_path)) == 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_what_has_started_is_left_alone_by_the_garbage_collector() -> None:
