@@ -338,21 +338,22 @@ class PartitionFold:
 
     def _admit(self, parts: dict[ModelKey, dict[str, Summary]]) -> None:
         """Give new model versions a watch, in an order that no arrival decides, up to the bound."""
-        versions = Counter(model_id for model_id, _ in self._watches)
-        counted = sum(self._is_counted(key) for key in self._watches)
+        versions = Counter(key[0] for key in self._watches if key not in self._config.configured)
+        taken = sum(max(0, n - self._free_places(model_id)) for model_id, n in versions.items())
         new = [key for key in parts if key not in self._watches]
         for key in sorted(new, key=lambda k: (k[0] not in self._config.listed, *admission_rank(*k))):
-            exempt = not self._is_counted(key) and versions[key[0]] < MAX_VERSIONS
-            if key in self._config.configured or exempt or counted < self._config.max_models:
-                counted += self._is_counted(key)
-                versions[key[0]] += 1
-                self._watches[key] = Watch(self._config.watch(key[0]), *key)
-            else:
+            model_id = key[0]
+            needs_place = key not in self._config.configured and versions[model_id] >= self._free_places(model_id)
+            if needs_place and taken >= self._config.max_models:
                 self.counts.over_bound += sum(part.events for part in parts.pop(key).values())
+                continue
+            taken += needs_place
+            versions[model_id] += key not in self._config.configured
+            self._watches[key] = Watch(self._config.watch(model_id), *key)
 
-    def _is_counted(self, key: ModelKey) -> bool:
-        """Whether a model version takes one of the places that are bounded."""
-        return key not in self._config.configured and key[0] not in self._config.listed
+    def _free_places(self, model_id: str) -> int:
+        """Versions of a model that take none of the places that are bounded."""
+        return MAX_VERSIONS if model_id in self._config.listed else 0
 
     def _is_over(self, key: ModelKey, watch: Watch, tick: int) -> bool:
         at = self._retires_at(key, watch)

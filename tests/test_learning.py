@@ -563,3 +563,12 @@ def test_a_listed_model_is_admitted_beyond_the_bound_but_not_any_number_of_its_v
     world.apply(*(e for model in models for e in written(T, events_of(T, 3), model=model)), closing(T))
     assert len(world.fold.models) == 16
     assert world.fold.counts.over_bound == 15 * 3
+
+
+def test_further_versions_of_a_listed_model_take_the_places_that_are_bounded() -> None:
+    world = World(max_models=3, listed=["shop"])
+    for tick in (T, T + 1):
+        models = [("shop", f"{tick}/{i}") for i in range(30)]
+        world.apply(*(e for model in models for e in written(tick, events_of(tick, 3), model=model)), closing(tick))
+    assert len(world.fold.models) == 16 + 3
+    assert world.fold.counts.over_bound == (60 - 19) * 3
