@@ -29,6 +29,7 @@ DOMAIN = (
     "learning",
     "merging",
     "monitor",
+    "outcome_grids",
     "privacy",
     "provenance",
     "published",
