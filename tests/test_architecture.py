@@ -28,6 +28,7 @@ DOMAIN = (
     "layout",
     "learning",
     "merging",
+    "metrics",
     "monitor",
     "outcome_grids",
     "privacy",

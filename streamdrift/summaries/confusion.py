@@ -2,7 +2,8 @@
 
 Classes that the outcome grid names are counted each, whatever comes. Of all other names those with the smallest hashes
 are counted by name, and the rest as ``__other__``: the smallest of a union are the smallest of the parts' smallest, so
-a name that is kept was never folded anywhere and its counts are exact.
+a name that is kept was never folded anywhere and its counts are exact. Whether a prediction was right stays exact too:
+where both names are folded, the predicted one becomes ``__other__`` if it was the true one, else ``__another__``.
 
 Taking outcomes back gives the counts back, but not the places of names that were seen: an unknown name stays in
 ``unknown`` with nothing counted under it. Where all classes are known, and wherever what is taken back was added
@@ -11,7 +12,7 @@ before, ``a + b - b == a``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Final
@@ -23,6 +24,9 @@ from streamdrift.summaries.names import MAX_LENGTH, rank
 
 OTHER: Final = "__other__"
 """Where outcomes of names beyond the bound are counted."""
+ANOTHER: Final = "__another__"
+"""The predicted class where both are beyond the bound and differ."""
+FOLDED: Final = (OTHER, ANOTHER)
 MAX_UNKNOWN: Final = 32
 """Names kept that no grid knows."""
 
@@ -57,14 +61,10 @@ class Confusion:
 
     @classmethod
     def _bound(cls, known: tuple[str, ...], names: Iterable[str], cells: Mapping[Cell, int]) -> Confusion:
-        unknown = tuple(nsmallest(MAX_UNKNOWN, set(names) - set(known) - {OTHER}, key=rank))
+        unknown = tuple(nsmallest(MAX_UNKNOWN, set(names).difference(known, FOLDED), key=rank))
         kept = {*known, *unknown}
         if any(true not in kept or predicted not in kept for true, predicted in cells):
-            folded = (
-                ((true if true in kept else OTHER, predicted if predicted in kept else OTHER), n)
-                for (true, predicted), n in cells.items()
-            )
-            cells = _added(folded)
+            cells = _added((_folded(cell, kept), n) for cell, n in cells.items())
         return cls(known, unknown, cells)
 
     def __add__(self, other: Confusion) -> Confusion:
@@ -86,7 +86,8 @@ class Confusion:
     def classes(self) -> tuple[str, ...]:
         """Every class that has outcomes, and all known ones: known ones in the grid's order, others by name."""
         counted = {name for cell in self.cells for name in cell}
-        return (*self.known, *sorted(counted - {*self.known, OTHER}), *((OTHER,) if OTHER in counted else ()))
+        strangers = sorted(counted.difference(self.known, FOLDED))
+        return (*self.known, *strangers, *(name for name in FOLDED if name in counted))
 
     def matrix(self) -> NDArray[np.int64]:
         """Outcomes by true class (rows) and predicted class (columns), in the order of ``classes``."""
@@ -95,6 +96,14 @@ class Confusion:
         for (true, predicted), n in self.cells.items():
             matrix[place[true], place[predicted]] = n
         return matrix
+
+
+def _folded(cell: Cell, kept: Collection[str]) -> Cell:
+    true, predicted = cell
+    if true in kept or predicted in kept:
+        return true if true in kept else OTHER, predicted if predicted in kept else OTHER
+    # A name that is folded already differs from one that was kept until now.
+    return OTHER, OTHER if true == predicted else ANOTHER
 
 
 def _added(items: Iterable[tuple[Cell, int]]) -> dict[Cell, int]:
