@@ -201,11 +201,12 @@ def _split(
             pack(summary.counts[grid.offsets[first] : grid.offsets[stop]]),
             pack(summary.moments.limbs[first:stop].ravel()),
             {c: dict(names) for c, names in summary.names.columns.items() if first <= c < stop},
-            {name: _pack_pairs(pairs, start_us, i, parts) for name, pairs in summary.pairs.items()},
+            {name: pack_pairs(pairs, start_us, i, parts) for name, pairs in summary.pairs.items()},
         )
 
 
-def _pack_pairs(pairs: Pairs, start_us: int, part: int, parts: int) -> PackedPairs:
+def pack_pairs(pairs: Pairs, start_us: int, part: int, parts: int) -> PackedPairs:
+    """Part ``part`` of ``parts``; times are written from ``start_us`` on."""
     rows = slice(len(pairs.hashes) * part // parts, len(pairs.hashes) * (part + 1) // parts)
     return PackedPairs(
         pairs.hashes[rows].tobytes(),
@@ -240,7 +241,7 @@ def _from_part(part: SummaryPart, grid: Grid) -> Summary:
         summary.counts,
         summary.moments,
         Names(part.names),
-        {name: _unpack_pairs(packed, part.start_us) for name, packed in part.pairs.items()},
+        {name: unpack_pairs(packed, part.start_us) for name, packed in part.pairs.items()},
         unpack_rows(part.rows, part.start_us) if part.rows else RawRows(),
     )
 
@@ -252,7 +253,8 @@ def _unpack_exactly(data: bytes, size: int) -> NDArray[np.int64]:
     return array
 
 
-def _unpack_pairs(packed: PackedPairs, start_us: int) -> Pairs:
+def unpack_pairs(packed: PackedPairs, start_us: int) -> Pairs:
+    """What ``pack_pairs`` was given. Raises ``ValueError`` for what it never gave."""
     hashes = np.frombuffer(packed.hashes, dtype="<u8").astype(np.uint64)
     values = np.frombuffer(packed.values, dtype="<f8").astype(np.float64)
     times, repeats = unpack(packed.times), unpack(packed.repeats)

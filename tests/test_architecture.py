@@ -30,6 +30,7 @@ DOMAIN = (
     "merging",
     "metrics",
     "monitor",
+    "outcome_entries",
     "outcome_grids",
     "privacy",
     "provenance",

@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from streamdrift.outcome_grids import OutcomeGrid, Task
-from streamdrift.summaries.outcomes import LabelRows, ValueRows
+from streamdrift.summaries.coverage import Coverage, Fate
+from streamdrift.summaries.outcome_summary import OutcomeSummary
+from streamdrift.summaries.outcomes import LabelRows, Outcomes, ValueRows
+from streamdrift.summaries.pairs import Pairs
 
 Rows = LabelRows | ValueRows
 
@@ -61,3 +64,21 @@ def value_rows(draw: st.DrawFn, grid: OutcomeGrid = REGRESSION) -> ValueRows:
 
 def rows_of(grid: OutcomeGrid, strangers: bool = True) -> st.SearchStrategy[Rows]:  # noqa: FBT001, FBT002
     return value_rows(grid) if grid.task is Task.REGRESSION else label_rows(grid, strangers)
+
+
+coverages = st.builds(
+    lambda counts, delays: Coverage.of(counts, np.array(delays, dtype=np.int64)),
+    st.dictionaries(st.sampled_from(Fate), st.integers(-5, 2**40)),
+    st.lists(st.integers(-1, 2**46), max_size=10),
+)
+
+
+@st.composite
+def outcome_summaries(draw: st.DrawFn, grid: OutcomeGrid) -> OutcomeSummary:
+    """Outcomes taken back here and there, coverage, and a few raw errors."""
+    outcomes = Outcomes.of(draw(rows_of(grid))) - Outcomes.of(draw(rows_of(grid)))
+    n = draw(st.integers(0, 5))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    hashes, times = rng.integers(0, 9, n, dtype=np.uint64), rng.integers(0, 5, n) * 1_000_000
+    errors = Pairs.of(hashes, times, rng.integers(0, 2, n).astype(np.float64))
+    return OutcomeSummary(outcomes, draw(coverages), errors)

@@ -1,0 +1,105 @@
+"""Outcome summaries come back from records as they were written, whole or in parts."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import add
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamdrift import outcome_entries
+from streamdrift.entries import MAX_PART_BYTES, pack
+from streamdrift.errors import StateError
+from streamdrift.outcome_entries import OutcomePart, from_part, pack_integers, to_parts, unpack_integers
+from streamdrift.outcome_grids import OutcomeGrid, Task
+from streamdrift.summaries.coverage import Coverage, Fate
+from streamdrift.summaries.outcome_summary import OutcomeKey, OutcomeSummary
+from streamdrift.summaries.outcomes import LabelRows, Outcomes
+from streamdrift.summaries.pairs import Pairs
+from tests.support.outcomes import BINARY, GRIDS, MULTICLASS, REGRESSION, outcome_summaries
+
+few = settings(max_examples=60, deadline=None)
+KEY = OutcomeKey("fraud", "7", "", 17, 3)
+decoder = msgspec.msgpack.Decoder(OutcomePart)
+
+
+def read(parts: list[OutcomePart], grid: OutcomeGrid) -> OutcomeSummary:
+    """What a reader makes of the records' bytes."""
+    decoded = [decoder.decode(msgspec.msgpack.encode(part)) for part in parts]
+    assert all((part.key, part.grid_id) == (KEY, grid.id) for part in decoded)
+    return reduce(add, (from_part(part, grid) for part in decoded))
+
+
+@few
+@given(st.sampled_from(GRIDS).flatmap(outcome_summaries))
+def test_a_record_holds_the_summary(summary: OutcomeSummary) -> None:
+    parts = to_parts(KEY, 2_000_000, summary)
+    assert len(parts) == 1
+    assert read(parts, summary.outcomes.grid) == summary
+
+
+@few
+@given(st.sampled_from(GRIDS).flatmap(outcome_summaries), st.integers(100, 1_000))
+def test_parts_of_a_large_summary_add_up_to_it(summary: OutcomeSummary, bound: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outcome_entries, "MAX_PART_BYTES", bound)
+        parts = to_parts(KEY, 2_000_000, summary)
+    assert read(parts, summary.outcomes.grid) == summary
+
+
+def test_the_largest_summaries_fit_into_records_that_every_broker_takes() -> None:
+    classes = tuple(f"class {i}" for i in range(32))
+    grid = OutcomeGrid(Task.MULTICLASS, classes)
+    rng = np.random.default_rng(0)
+    told = rng.dirichlet(np.full(32, 0.3), 60_000)
+    outcomes = Outcomes.of(LabelRows(grid, classes, rng.integers(0, 32, 60_000), rng.integers(0, 32, 60_000), told))
+    errors = Pairs.of(rng.integers(0, 2**64, 20_000, dtype=np.uint64), np.full(20_000, 5_000_000), np.ones(20_000))
+    summary = OutcomeSummary(outcomes, Coverage.of({Fate.LABELLED: 60_000}), errors)
+    parts = to_parts(KEY, 0, summary)
+    assert len(parts) > 1
+    assert max(len(msgspec.msgpack.encode(part)) for part in parts) <= MAX_PART_BYTES
+    assert read(parts, grid) == summary
+
+
+@few
+@given(st.lists(st.integers(-(2**100), 2**100)))
+def test_integers_of_any_size_come_back(integers: list[int]) -> None:
+    data = pack_integers(integers)
+    assert unpack_integers(data, len(integers)) == tuple(integers)
+    with pytest.raises(ValueError, match="not"):
+        unpack_integers(data, len(integers) + 1)
+
+
+@pytest.mark.parametrize(("edge", "width"), [(127, 1), (128, 2), (-128, 1), (-129, 2)])
+def test_integers_take_no_more_bytes_than_they_need(edge: int, width: int) -> None:
+    assert len(pack_integers([edge])) == 1 + width
+
+
+def test_a_record_of_another_grid_is_refused() -> None:
+    rows = LabelRows(BINARY, BINARY.classes, np.zeros(1, np.int64), np.zeros(1, np.int64), np.array([[0.3]]))
+    summary = OutcomeSummary(Outcomes.of(rows), Coverage.empty(), Pairs.empty())
+    [part] = to_parts(KEY, 0, summary)
+    for grid in (MULTICLASS, REGRESSION):
+        with pytest.raises(StateError, match="do not fit their grid"):
+            from_part(part, grid)
+
+
+def test_counts_that_nobody_wrote_are_refused() -> None:
+    [part] = to_parts(KEY, 0, OutcomeSummary.empty(BINARY))
+    replace = msgspec.structs.replace
+    tally = outcome_entries.PackedTally
+    far, none, zero = (
+        tally(pack(np.array(steps)), pack(np.array(counts)))
+        for steps, counts in (([10**6], [1]), ([1, 2], [1]), ([1], [0]))
+    )
+    for wrong in (far, none, zero):
+        with pytest.raises(StateError):
+            from_part(replace(part, outcomes=replace(part.outcomes, histograms=wrong)), BINARY)
+    with pytest.raises(StateError, match="fates"):
+        from_part(replace(part, coverage=replace(part.coverage, fates=(1,))), BINARY)
+    with pytest.raises(StateError, match="unknown"):
+        from_part(replace(part, outcomes=replace(part.outcomes, unknown=tuple(map(str, range(99))))), BINARY)
