@@ -37,6 +37,7 @@ DOMAIN = (
     "published",
     "records",
     "rows",
+    "schedules",
     "stages",
     "status",
     "streams",
@@ -57,6 +58,7 @@ FOREIGN_TO_DOMAIN = {
 
 ONLY_IN = {
     "confluent_kafka": ("kafka/",),
+    "cronsim": ("schedules.py",),
     "prometheus_client": ("telemetry.py", "http/"),
     "river": ("detectors/river.py",),
     "pydantic": (
