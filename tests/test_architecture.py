@@ -32,6 +32,7 @@ DOMAIN = (
     "monitor",
     "outcome_entries",
     "outcome_grids",
+    "performance",
     "privacy",
     "provenance",
     "published",
