@@ -60,11 +60,22 @@ class Metric:
     name: str
     tasks: frozenset[Task]
     better: Better
-    of: Callable[[Outcomes], Result]
-    of_class: Callable[[Outcomes, str], Result] | None = None
+    function: Callable[[Outcomes], Result]
+    class_function: Callable[[Outcomes, str], Result] | None = None
     """The same of one class against all others, where that means something."""
 
+    def of(self, outcomes: Outcomes) -> Result:
+        """The metric of these outcomes."""
+        return self.function(outcomes) if outcomes.possible else _IMPOSSIBLE
 
+    def of_class(self, outcomes: Outcomes, name: str) -> Result:
+        """The metric of one class against all others."""
+        if self.class_function is None:
+            return Undefined(f"{self.name} is not of single classes", 0)
+        return self.class_function(outcomes, name) if outcomes.possible else _IMPOSSIBLE
+
+
+_IMPOSSIBLE: Final = Undefined("more was taken back than had been added", 0)
 _BINARY: Final = frozenset({Task.BINARY})
 _MULTICLASS: Final = frozenset({Task.MULTICLASS})
 _CLASSES: Final = _BINARY | _MULTICLASS

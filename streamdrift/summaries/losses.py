@@ -61,6 +61,14 @@ class Losses:
     def _total(self, name: str, part: int) -> int:
         return self.totals[_WIDTH * self.names.index(name) + part]
 
+    @property
+    def possible(self) -> bool:
+        """Whether some rows have these losses: no count is below 0, and no variance."""
+        return all(
+            self.count(name) >= 0 and self.count(name) * self._total(name, _SQUARES) >= self._total(name, _SUM) ** 2
+            for name in self.names
+        )
+
     def count(self, name: str) -> int:
         """How many rows have this loss."""
         return self._total(name, _COUNT)

@@ -30,6 +30,8 @@ _PROBABLE: Final = (LOG_LOSS, BRIER)
 _NUMERIC: Final = (ERROR, ABSOLUTE, SQUARED, PERCENTAGE, Z, Z2, Z3, SQUARED_Z, SQUARED_Z2)
 """With e the error and z the outcome less the grid's center, both over its scale: e, |e|, e², |e/y|, and the mixed
 moments that the standard error of R² asks for."""
+_FAR: Final = 2.0**20
+"""In units of the scale: far beyond the limit of a loss, and yet no product of mixed moments is beyond float64."""
 
 
 def loss_names(grid: OutcomeGrid) -> tuple[str, ...]:
@@ -102,6 +104,12 @@ class Outcomes:
             self.curves + other.curves,
             self.losses + other.losses,
         )
+
+    @property
+    def possible(self) -> bool:
+        """Whether they may be those of some predictions, and not only a difference: nothing is below 0."""
+        counts = (self.n, *self.confusion.cells.values())
+        return min(counts) >= 0 and bool((self.curves.histograms.counts >= 0).all()) and self.losses.possible
 
     def __neg__(self) -> Outcomes:
         return Outcomes(self.grid, -self.n, -self.confusion, -self.curves, -self.losses)
@@ -230,8 +238,9 @@ def _numeric_losses(rows: ValueRows) -> NDArray[np.float64]:
         finite = np.isfinite(rows.true) & np.isfinite(rows.predicted)
         difference = np.where(finite, rows.predicted - rows.true, np.nan)
         e, z = difference / rows.grid.scale, np.where(finite, rows.true - rows.grid.center, np.nan) / rows.grid.scale
-        squared = np.square(e)
         # An outcome of 0 has no percentage. scikit-learn divides by 2.2e-16 instead: one such row makes its mean huge.
         percentage = np.where(rows.true == 0, np.nan, np.abs(difference / rows.true))
-        powers = (z, np.square(z), z**3, squared * z, squared * np.square(z))
-        return np.stack((e, np.abs(e), squared, percentage, *powers))
+        bounded, distance = np.clip(e, -_FAR, _FAR), np.clip(z, -_FAR, _FAR)
+        squared = np.square(bounded)
+        powers = (np.square(distance), distance**3, squared * distance, squared * np.square(distance))
+        return np.stack((e, np.abs(e), squared, percentage, z, *powers))
