@@ -2,12 +2,12 @@
 
 A metric is a function of ``Outcomes`` that gives an ``Estimate``, or says why there is none: ``Undefined``.
 
->>> import numpy as np
 >>> from streamdrift.outcome_grids import OutcomeGrid
 >>> from streamdrift.summaries.outcomes import LabelRows
->>> true, predicted = np.repeat([1, 0], [100, 900]), np.repeat([1, 0, 1, 0], [80, 20, 10, 890])
+>>> true = ["fraud"] * 100 + ["legit"] * 900
+>>> predicted = ["fraud"] * 80 + ["legit"] * 20 + ["fraud"] * 10 + ["legit"] * 890
 >>> grid = OutcomeGrid(Task.BINARY, ("legit", "fraud"))
->>> outcomes = Outcomes.of(LabelRows(grid, grid.classes, true, predicted))
+>>> outcomes = Outcomes.of(LabelRows.of(grid, true, predicted))
 >>> METRICS["recall"].of(outcomes)
 Estimate(value=0.8, standard_error=0.04, n=1000, error=0.0)
 >>> METRICS["roc_auc"].of(outcomes)
@@ -28,7 +28,7 @@ from streamdrift.metrics.probabilities import calibration_error_of_class, roc_au
 from streamdrift.outcome_grids import Task
 from streamdrift.summaries.outcomes import Outcomes
 
-__all__ = ["METRICS", "Better", "Estimate", "Metric", "Result", "Undefined"]
+__all__ = ["METRICS", "Better", "Estimate", "Metric", "Result", "Undefined", "evaluate"]
 
 
 class Better(StrEnum):
@@ -109,3 +109,8 @@ _TABLE: Final = (
 
 METRICS: Final[Mapping[str, Metric]] = {metric.name: metric for metric in _TABLE}
 """Every metric by its name."""
+
+
+def evaluate(outcomes: Outcomes) -> Mapping[str, Result]:
+    """Every metric of the outcomes' task: of a baseline, the benchmarks."""
+    return {name: metric.of(outcomes) for name, metric in METRICS.items() if outcomes.grid.task in metric.tasks}

@@ -56,6 +56,27 @@ class LabelRows:
     A row with a value outside [0, 1], or whose true class is not the grid's, has no probabilities for a metric.
     """
 
+    @classmethod
+    def of(
+        cls,
+        grid: OutcomeGrid,
+        true: Sequence[str],
+        predicted: Sequence[str | None],
+        probabilities: NDArray[np.float64] | None = None,
+    ) -> LabelRows:
+        """Rows from the names of classes, as ``category_name`` writes them; None where the prediction names none."""
+        places: dict[str | None, int] = {name: i for i, name in enumerate(grid.classes)}
+        for name in (*true, *predicted):
+            if name is not None and name not in places:
+                places[name] = len(places)
+        names = tuple(name for name in places if name is not None)
+        places[None] = -1
+
+        def codes(column: Sequence[str | None]) -> NDArray[np.int64]:
+            return np.array([places[name] for name in column], dtype=np.int64)
+
+        return cls(grid, names, codes(true), codes(predicted), probabilities)
+
     def __len__(self) -> int:
         return len(self.true)
 

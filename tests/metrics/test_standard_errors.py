@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streamdrift.metrics import METRICS, Estimate
+from streamdrift.metrics import METRICS, Estimate, evaluate
 from streamdrift.metrics.estimate import Result
 from streamdrift.outcome_grids import OutcomeGrid, Task
 from streamdrift.summaries.outcomes import LabelRows, Outcomes, ValueRows
@@ -44,11 +44,8 @@ MADE: dict[Task, Callable[[np.random.Generator], Rows]] = {
 def bootstrapped(rows: Rows, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
     """Each metric of many resamples of the rows."""
     samples = [Outcomes.of(taken(rows, rng.integers(0, len(rows), len(rows)))) for _ in range(RESAMPLES)]
-    return {
-        name: np.array([value_of(metric.of(sample)) for sample in samples])
-        for name, metric in METRICS.items()
-        if rows.grid.task in metric.tasks
-    }
+    values = [{name: value_of(result) for name, result in evaluate(sample).items()} for sample in samples]
+    return {name: np.array([value[name] for value in values]) for name in values[0]}
 
 
 def value_of(result: Result) -> float:

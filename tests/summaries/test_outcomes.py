@@ -184,6 +184,14 @@ def test_a_long_name_is_cut_unless_the_grid_has_it() -> None:
     assert set(Confusion.of((long,), {(long, long): 1}).cells) == {(long, long)}
 
 
+@few
+@given(label_rows(MULTICLASS))
+def test_rows_made_from_names_are_the_same_rows(rows: LabelRows) -> None:
+    true = [rows.names[i] for i in rows.true]
+    predicted = [rows.names[i] if i >= 0 else None for i in rows.predicted]
+    assert Outcomes.of(LabelRows.of(rows.grid, true, predicted, rows.probabilities)) == Outcomes.of(rows)
+
+
 def test_a_prediction_without_a_class_is_of_the_class_that_its_probabilities_say() -> None:
     scores = np.array([0.5, 0.499, np.nan, 2.0, 0.9])
     rows = LabelRows(BINARY, ("fraud",), np.zeros(5, np.int64), np.array([-1, -1, -1, -1, 0]), scores[:, None])
