@@ -112,14 +112,43 @@ class Verdict:
     window: int
     target: Target
     reading: Reading
+    worse_by: float | None
+    """By how much it is worse than the benchmark, negative where better; None without a number, or a benchmark."""
     below: bool | None
-    """Worse than the benchmark by more than the tolerance; None where there is no number, or no benchmark."""
+    """Whether that is more than the tolerance; None likewise."""
     in_a_row: int
     """Judged windows below, up to and with this one."""
     alarm: bool
     """Whether the metric is in alarm as of this window."""
     changed: bool
     """Whether this window began or ended the alarm."""
+
+    @property
+    def errors_beyond(self) -> float | None:
+        """How many standard errors the metric lies beyond the tolerance, negative within it: below 2 may be chance.
+
+        None where there is nothing to compare, or no standard error.
+        """
+        estimate = self.reading.estimate
+        if estimate is None or self.worse_by is None or not estimate.standard_error:
+            return None
+        return (self.worse_by - self.target.tolerance) / estimate.standard_error
+
+    @property
+    def sentence(self) -> str:
+        """What a person is told: ``accuracy 0.781 ± 0.013 of 1,000 labels, 0.029 worse than 0.81 (tolerance 0.02)``."""
+        estimate = self.reading.estimate
+        if estimate is None:
+            return f"{self.target.metric}: {self.reading.reason}"
+        error = f" ± {estimate.standard_error:.2g}" if estimate.standard_error is not None else ""
+        said = f"{self.target.metric} {estimate.value:.4g}{error} of {estimate.n:,} labels"
+        if self.worse_by is None:
+            return said
+        side = "worse" if self.worse_by > 0 else "better"
+        said += (
+            f", {abs(self.worse_by):.2g} {side} than {self.target.benchmark:g} (tolerance {self.target.tolerance:g})"
+        )
+        return f"{said}, in {self.in_a_row} windows in a row" if self.in_a_row > 1 else said
 
 
 def read(metric: str, outcomes: Outcomes, min_labels: int, *, closed: bool) -> Reading:
@@ -215,17 +244,17 @@ class Performance:
 
     def _judge(self, window: int, target: Target, outcomes: Outcomes) -> Verdict:
         reading, row = self._read(target, outcomes, closed=True), self._rows[target.metric]
-        below, before = None, row.alarm
+        worse, below, before = None, None, row.alarm
         if reading.estimate is not None and target.benchmark is not None:
             worse = METRICS[target.metric].better.shortfall(reading.estimate.value, target.benchmark)
-            worse -= ROUNDING * abs(target.benchmark)
-            below = worse > target.tolerance
+            slack = ROUNDING * abs(target.benchmark)
+            below = worse > target.tolerance + slack
             row.below = row.below + 1 if below else 0
             if row.below >= self._config.in_a_row:
                 row.alarm = True
-            elif worse <= RECOVERED * target.tolerance:
+            elif worse <= RECOVERED * target.tolerance + slack:
                 row.alarm = False
-        return Verdict(window, target, reading, below, row.below, row.alarm, row.alarm != before)
+        return Verdict(window, target, reading, worse, below, row.below, row.alarm, row.alarm != before)
 
     def state(self) -> object:
         """All that is needed to go on, as values that MessagePack can hold."""

@@ -87,6 +87,23 @@ def test_a_metric_that_is_worse_by_just_the_tolerance_is_not_below() -> None:
     assert verdict.below is False
 
 
+def test_a_verdict_says_what_a_person_needs_to_know() -> None:
+    _, verdict = judged(60, 60)
+    assert verdict.sentence == (
+        "accuracy 0.6 ± 0.049 of 100 labels, 0.2 worse than 0.8 (tolerance 0.1), in 2 windows in a row"
+    )
+    assert verdict.errors_beyond == pytest.approx(0.1 / 0.04899, rel=1e-3)
+    [better] = judged(85)
+    assert better.sentence == "accuracy 0.85 ± 0.036 of 100 labels, 0.05 better than 0.8 (tolerance 0.1)"
+    assert better.errors_beyond is not None
+    assert better.errors_beyond < 0
+    [unjudged] = judged(85, config=replace(CONFIG, targets=(Target("accuracy"),)))
+    assert unjudged.sentence == "accuracy 0.85 ± 0.036 of 100 labels"
+    assert unjudged.errors_beyond is None
+    [few] = judged(85, config=replace(CONFIG, min_labels=500))
+    assert few.sentence == "accuracy: 100 of at least 500 labels"
+
+
 def test_a_window_that_is_not_below_ends_a_row() -> None:
     assert [v.in_a_row for v in judged(60, 72, 60, 60)] == [1, 0, 1, 2]
 

@@ -28,7 +28,7 @@ MANY = Policy("many", (FreshLabels(1_000),), 3 * HOUR, min_labels=10)
 
 def verdict(in_a_row: int, metric: str = "accuracy") -> Verdict:
     reading = Reading(metric, Standing.TOO_FEW, None)
-    return Verdict(0, Target(metric, 0.8), reading, in_a_row > 0, in_a_row, alarm=in_a_row > 0, changed=False)
+    return Verdict(0, Target(metric, 0.8), reading, None, in_a_row > 0, in_a_row, alarm=in_a_row > 0, changed=False)
 
 
 def requests(found: Sequence[Request | Ended]) -> list[Request]:
