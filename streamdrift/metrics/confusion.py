@@ -115,7 +115,7 @@ def _average(
     shares /= total
     below = np.where(there, denominator, 1)
     of_each = np.where(there, ratio.alpha * diagonal / below, 0.0)
-    value = float(shares @ of_each)
+    value = float((shares * of_each).sum())
     pull = shares * of_each / below
     influence = -ratio.beta * pull[:, None] - ratio.gamma * pull[None, :]
     influence += np.diag(ratio.alpha * shares / below)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamdrift.metrics.estimate import Estimate, Result, Undefined
 from streamdrift.outcome_grids import CONFIDENCE
@@ -40,16 +41,29 @@ def roc_auc_of_class(outcomes: Outcomes, name: str) -> Result:
     if P <= 0 or N <= 0:
         lacking = f"is {name}" if P <= 0 else f"is anything but {name}"
         return Undefined(f"no outcome with probabilities {lacking}" if P + N > 0 else _NO_PROBABILITIES, P + N)
-    beaten = (np.cumsum(negatives) - negatives / 2) / N  # by a positive of each bin
-    beating = (P - np.cumsum(positives) + positives / 2) / P  # a negative of each bin
-    area = float(positives @ beaten) / P
-    error = float(positives @ negatives) / (2 * P * N)
+    # Twice the negatives that a positive of each bin beats, ties half; and the positives that beat a negative.
+    beaten = _exact(2 * np.cumsum(negatives) - negatives)
+    beating = _exact(2 * P - 2 * np.cumsum(positives) + positives)
+    p, n = _exact(positives), _exact(negatives)
+    pairs = 2 * P * N
     standard_error = None
     if min(P, N) >= _FEWEST:
-        of_positives = float(positives @ np.square(beaten - area)) / (P - 1)
-        of_negatives = float(negatives @ np.square(beating - area)) / (N - 1)
-        standard_error = math.sqrt(of_positives / P + of_negatives / N)
-    return Estimate(area, standard_error, P + N, error)
+        of_positives = _spread(p, beaten, P) / (4 * N * N)
+        of_negatives = _spread(n, beating, N) / (4 * P * P)
+        standard_error = math.sqrt(of_positives + of_negatives)
+    return Estimate((p * beaten).sum() / pairs, standard_error, P + N, (p * n).sum() / pairs)
+
+
+def _exact(counts: NDArray[np.int64]) -> NDArray[np.object_]:
+    """As Python's integers: pairs of millions and their squares are beyond 64 bits. Shape (bins,)."""
+    return counts.astype(np.object_)
+
+
+def _spread(counts: NDArray[np.object_], placements: NDArray[np.object_], n: int) -> float:
+    """Variance of the mean of ``n`` integer placements, of which there are ``counts`` of each."""
+    total, squares = (counts * placements).sum(), (counts * placements * placements).sum()
+    spread: float = (n * squares - total * total) / (n * n * (n - 1))
+    return spread
 
 
 def calibration_error_of_class(outcomes: Outcomes, name: str) -> Result:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from math import isqrt
 from typing import Final
 
 import numpy as np
@@ -38,7 +39,7 @@ class Fate(IntEnum):
     ORPHAN = 6
 
 
-DELAY_EDGES_US: Final = np.rint(MICROSECONDS * 2.0 ** (np.arange(51) / 2)).astype(np.int64)
+DELAY_EDGES_US: Final = np.array([isqrt(MICROSECONDS**2 << k) for k in range(51)], dtype=np.int64)
 """Upper ends of the bins of label delays: one second, and each √2 times the one before, up to more than a year."""
 DELAY_BINS: Final = len(DELAY_EDGES_US) + 1
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from streamdrift.outcome_grids import OutcomeGrid, Task
 from streamdrift.summaries.confusion import Cell, Confusion
 from streamdrift.summaries.curves import Curves
+from streamdrift.summaries.logarithm import natural_log
 from streamdrift.summaries.losses import Losses
 from streamdrift.summaries.moments import MAX_ROWS
 
@@ -248,14 +249,13 @@ def _probable_losses(
         of_class, true = probabilities[:, :-1], hits[:, :-1]
         given = np.where(np.isnan(of_class[:, 0]), np.nan, np.where(true, of_class, 0.0).sum(axis=1))
         brier = np.square(of_class - true).sum(axis=1)
-    return np.stack((-np.log(np.clip(given, EPSILON, 1 - EPSILON)), brier))
+    return np.stack((-natural_log(np.clip(given, EPSILON, 1 - EPSILON)), brier))
 
 
 def _numeric_losses(rows: ValueRows) -> NDArray[np.float64]:
     """The losses ``_NUMERIC`` of each row. Shape (9, n)."""
-    with np.errstate(
-        over="ignore", invalid="ignore", divide="ignore"
-    ):  # what is beyond float64 is limited, and counted
+    # What is beyond float64 is limited, and counted.
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         finite = np.isfinite(rows.true) & np.isfinite(rows.predicted)
         difference = np.where(finite, rows.predicted - rows.true, np.nan)
         e, z = difference / rows.grid.scale, np.where(finite, rows.true - rows.grid.center, np.nan) / rows.grid.scale
@@ -263,5 +263,5 @@ def _numeric_losses(rows: ValueRows) -> NDArray[np.float64]:
         percentage = np.where(rows.true == 0, np.nan, np.abs(difference / rows.true))
         bounded, distance = np.clip(e, -_FAR, _FAR), np.clip(z, -_FAR, _FAR)
         squared = np.square(bounded)
-        powers = (np.square(distance), distance**3, squared * distance, squared * np.square(distance))
-        return np.stack((e, np.abs(e), squared, percentage, z, *powers))
+        z2 = np.square(distance)
+        return np.stack((e, np.abs(e), squared, percentage, z, z2, z2 * distance, squared * distance, squared * z2))

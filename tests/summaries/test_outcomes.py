@@ -18,6 +18,7 @@ from streamdrift.outcome_grids import CONFIDENCE, MAX_CLASSES, OutcomeGrid, Task
 from streamdrift.summaries import confusion, moments, outcomes
 from streamdrift.summaries.confusion import ANOTHER, OTHER, Confusion
 from streamdrift.summaries.curves import BINS, CALIBRATION_BIN, CALIBRATION_BINS, EDGES, Curves
+from streamdrift.summaries.logarithm import natural_log
 from streamdrift.summaries.losses import Losses
 from streamdrift.summaries.outcomes import LabelRows, Outcomes, ValueRows, errors, of_groups
 from streamdrift.summaries.tally import Tally
@@ -271,6 +272,13 @@ def test_sums_of_errors_are_exact(rows: ValueRows) -> None:
         assert found.variance(outcomes.ERROR) >= 0
         zeros = int((rows.true[finite] == 0).sum())
         assert found.count(outcomes.PERCENTAGE) == len(usable) - zeros
+
+
+@few
+@given(st.lists(st.floats(2.3e-16, 1.0, exclude_max=True), min_size=1))
+def test_the_logarithm_is_right_to_the_last_bit_or_two(values: list[float]) -> None:
+    expected = [math.log(value) for value in values]
+    assert natural_log(np.array(values)) == pytest.approx(expected, rel=5e-16, abs=5e-16)
 
 
 def test_losses_never_run_over() -> None:
