@@ -25,6 +25,7 @@ DOMAIN = (
     "gridbook",
     "grids",
     "incidents",
+    "joining",
     "layout",
     "learning",
     "merging",
@@ -75,6 +76,7 @@ ONLY_IN = {
     ),
     "yaml": ("layers.py",),
     "pyarrow": ("readers.py",),
+    "rocksdict": ("joining/store.py",),
     "typer": ("cli.py",),
 }
 """Libraries, and the only places that may import them."""

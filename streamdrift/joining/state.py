@@ -1,0 +1,89 @@
+"""What stands beside the rows of a join, and what a join asks of the place that keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, Protocol, TypeVar
+
+import msgspec
+
+from streamdrift.errors import StateError
+from streamdrift.joining.outcomes import Fate, Version
+from streamdrift.joining.queues import Place, Queue
+
+FORMAT: Final = 1
+"""Of rows and of what stands beside them."""
+
+STATE, VERSIONS = b"s", b"v"
+"""Keys of what stands once in a store and its changelog."""
+
+
+class State(msgspec.Struct, array_like=True):
+    """What stands beside the rows: one of each store, in the same write."""
+
+    format: int = FORMAT
+    predictions_offset: int = 0
+    """The next record of predictions-p to be read."""
+    labels_offset: int = 0
+    predictions_clock: int = -(1 << 62)
+    labels_clock: int = -(1 << 62)
+    rung: int = 0
+    """How often rows were left out for room; see ``join.threshold``. It only ever rises."""
+    leaving_out: bool = False
+    """Whether rows beyond the threshold are still there."""
+    rows: int = 0
+    pending: int = 0
+    """Predictions without a label among them."""
+    counts: list[int] = msgspec.field(default_factory=lambda: [0] * len(Fate))
+    """Fates since the store began, by ``Fate``."""
+    queued: int = 0
+    """Entries of the queues so far: numbers the next one. Means something in its own store alone."""
+
+
+class Versions(msgspec.Struct, array_like=True):
+    """Names of model versions, by the numbers that stand in rows."""
+
+    names: list[Version] = []
+
+
+Kept = TypeVar("Kept", State, Versions, int)
+
+
+class Store(Protocol):
+    """Rows by key, and queues of keys by the time at which to look at them again; all as of the last commit."""
+
+    state: State
+    versions: list[Version]
+    changelog_offset: int
+    """The next record of the changelog that is not in the store."""
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of ``keys``; cheapest in their order."""
+
+    def rows_from(self, key: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Up to ``limit`` rows from ``key`` on, in the order of keys."""
+
+    def queue(self, name: Queue, until: int, limit: int) -> list[tuple[bytes, bytes]]:
+        """Up to ``limit`` entries of the parts of a queue before ``until``: their own keys, and the hashes put in."""
+
+    def commit(
+        self,
+        rows: Mapping[bytes, bytes | None],
+        due: Mapping[Place, Sequence[bytes]],
+        done: Iterable[bytes],
+        state: State,
+        versions: Sequence[Version],
+        changelog_offset: int,
+    ) -> None:
+        """Write all of it, or nothing.
+
+        ``rows`` are new values (None: removed), ``due`` hashes by their places, ``done`` entries of queues.
+        """
+
+
+def read(value: bytes, kind: type[Kept]) -> Kept:
+    """What stands once in a store. Raises ``StateError`` for what no version up to this one wrote."""
+    try:
+        return msgspec.msgpack.decode(value, type=kind)
+    except msgspec.DecodeError as error:
+        raise StateError(f"the state of a join cannot be read: {error}") from None

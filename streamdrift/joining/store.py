@@ -1,0 +1,173 @@
+"""The rows of one input partition on disk: RocksDB, of which a commit is one atomic write.
+
+Why RocksDB and not SQLite: ids arrive in random order, and a B-tree then writes a page of 4 kB for nearly every row,
+where a log-structured tree writes the row. See tests/bench/join_store.py, which measures this store.
+
+What survives what. Rows, queues, clocks and the offsets that they come from are one write, so the store always knows
+what it has eaten; records below its offsets are never taken again, whatever Kafka's committed offset says.
+
+- The process ends, be it by kill −9: everything that was committed is there.
+- The machine ends: the write-ahead log is not synced, its last seconds may be missing. What is left is an earlier
+  commit, complete, and the changelog (``changelog``) brings it up to date.
+- A file is damaged: checksums tell; the store is made anew from the changelog.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    DBRecoveryMode,
+    Options,
+    Rdict,
+    WriteBatch,
+)
+
+from streamdrift.errors import StateError
+from streamdrift.joining.outcomes import Version
+from streamdrift.joining.queues import Place, Queue
+from streamdrift.joining.state import FORMAT, STATE, VERSIONS, Kept, State, Versions, read
+
+_AFTER_ROWS: Final = b"s"
+_QUEUE: Final = b"q"
+_CHANGELOG: Final = b"c"
+
+_CACHE_BYTES: Final = 64 << 20
+_BUFFER_BYTES: Final = 16 << 20
+
+
+class StoreDamaged(StateError):
+    """The files cannot be what was written: close it, ``discard`` the directory, and restore from the changelog."""
+
+
+class RocksStore:
+    """A ``Store`` on disk. One thread, one process at a time.
+
+    Resident memory is bounded by a cache and buffers of about 120 MB, whatever the number of rows.
+
+    Raises:
+        StoreDamaged: on opening or on any call.
+        StateError: another process has the store open, or a newer version wrote it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._db = _open(directory)
+        self.state = self._load(STATE, State())
+        self.versions = self._load(VERSIONS, Versions()).names
+        self.changelog_offset = self._load(_CHANGELOG, 0)
+        """The next record of the changelog that is not in the store."""
+        if self.state.format > FORMAT:
+            raise StateError(f"{directory} was written by a newer version (format {self.state.format})")
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        with _telling(self.directory):
+            values: list[bytes | None] = self._db.get(list(keys))  # type: ignore[assignment]  # a list, of a list
+            return values
+
+    def rows_from(self, key: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        return self._scan(key, _AFTER_ROWS, limit)
+
+    def queue(self, name: Queue, until: int, limit: int) -> list[tuple[bytes, bytes]]:
+        return self._scan(_QUEUE + name.value + _number(0), _QUEUE + name.value + _number(max(until, 0)), limit)
+
+    def commit(
+        self,
+        rows: Mapping[bytes, bytes | None],
+        due: Mapping[Place, Sequence[bytes]],
+        done: Iterable[bytes],
+        state: State,
+        versions: Sequence[Version],
+        changelog_offset: int,
+    ) -> None:
+        batch = WriteBatch(raw_mode=True)
+        for key, value in rows.items():
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        for (name, time), keys in due.items():
+            batch.put(_QUEUE + name.value + _number(max(time, 0)) + _number(state.queued), b"".join(keys))
+            state.queued += 1
+        for key in done:
+            batch.delete(key)
+        batch.put(STATE, msgspec.msgpack.encode(state))
+        if len(versions) != len(self.versions):
+            batch.put(VERSIONS, msgspec.msgpack.encode(Versions(list(versions))))
+        batch.put(_CHANGELOG, msgspec.msgpack.encode(changelog_offset))
+        with _telling(self.directory):
+            self._db.write(batch)
+        self.state, self.versions, self.changelog_offset = state, list(versions), changelog_offset
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _scan(self, first: bytes, stop: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        with _telling(self.directory):
+            return list(self._entries(first, stop, limit))
+
+    def _entries(self, first: bytes, stop: bytes, limit: int) -> Iterator[tuple[bytes, bytes]]:
+        entries = self._db.iter()
+        entries.seek(first)
+        for _ in range(limit):
+            if not entries.valid():
+                entries.status()
+                return
+            key = entries.key()
+            if key >= stop:
+                return
+            yield key, entries.value()
+            entries.next()
+
+    def _load(self, key: bytes, default: Kept) -> Kept:
+        [value] = self.get([key])
+        return default if value is None else read(value, type(default))
+
+
+def discard(directory: Path) -> None:
+    """Delete the files of a store, for example of one that cannot be opened."""
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _number(number: int) -> bytes:
+    return number.to_bytes(8, "big")
+
+
+def _open(directory: Path) -> Rdict:
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    tables = BlockBasedOptions()
+    tables.set_block_cache(Cache(_CACHE_BYTES))
+    tables.set_bloom_filter(10, block_based=False)  # most ids that come are new: a filter says so without a read
+    tables.set_cache_index_and_filter_blocks(v=True)  # they count against the cache, so that memory stays bounded
+    tables.set_pin_l0_filter_and_index_blocks_in_cache(v=True)
+    options = Options(raw_mode=True)
+    options.create_if_missing(create_if_missing=True)
+    options.set_block_based_table_factory(tables)
+    options.set_compression_type(DBCompressionType.none())  # hashes do not shrink
+    options.set_write_buffer_size(_BUFFER_BYTES)
+    options.set_max_open_files(256)
+    options.set_keep_log_file_num(2)
+    options.set_paranoid_checks(enabled=True)
+    options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
+    with _telling(directory):
+        return Rdict(str(directory), options)
+
+
+@contextmanager
+def _telling(directory: Path) -> Iterator[None]:
+    """Tell RocksDB's errors apart, of which the binding makes bare exceptions that carry their text."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 — it has no narrower one
+        text = str(error)
+        if "lock" in text and text.startswith("IO error"):
+            raise StateError(f"another process has {directory} open: {text}") from None
+        raise StoreDamaged(f"{directory}: {text}") from None
