@@ -181,7 +181,10 @@ class Join:
             state.labels_clock = max(state.labels_clock, labels_us)
 
     def result(self) -> Result:
-        """Let go of what is due, and say all that came of it. Only ``commit`` or ``abort`` may follow."""
+        """Let go of what is due, and say all that came of it. Only ``commit`` or ``abort`` may follow.
+
+        Due are rows of earlier commits; so where a log ends for good, one more commit follows the last event's.
+        """
         state, out = self._state, self._collected
         if state.leaving_out:
             self._leave_out()
