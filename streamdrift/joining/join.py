@@ -116,9 +116,9 @@ class Join:
         """Forget what was taken since the last commit."""
         self._state: State = msgspec.structs.replace(self._store.state, counts=list(self._store.state.counts))
         self._versions = list(self._store.versions)
-        self._numbers = {version: number for number, version in enumerate(self._versions)}
+        self._numbers: dict[tuple[str, str], int] = {version: number for number, version in enumerate(self._versions)}
         self._rows: dict[bytes, Row | None] = {}
-        """Rows that were looked at, as they are now; None: there is none."""
+        """Rows that were looked at, as they are now; None: there is none. None are beyond the threshold."""
         self._changed: set[bytes] = set()
         self._due: dict[Place, list[bytes]] = {}
         self._done: list[bytes] = []
@@ -214,11 +214,9 @@ class Join:
             self._rows[key] = None if value is None else decode_row(value)
 
     def _number(self, model_id: str, model_version: str) -> int:
-        version = Version(model_id, model_version)
-        number = self._numbers.get(version)
+        number = self._numbers.get((model_id, model_version))
         if number is None:
-            if len(self._versions) >= MAX_VERSIONS:
-                version = OTHER
+            version = OTHER if len(self._versions) >= MAX_VERSIONS else Version(model_id, model_version)
             number = self._numbers.get(version, len(self._versions))
             if number == len(self._versions):
                 self._versions.append(version)
@@ -226,7 +224,7 @@ class Join:
         return number
 
     def _predict(self, key: bytes, predicted: Predicted) -> None:
-        if rank_of(key) >= self._limit:
+        if key not in self._rows:  # beyond the threshold
             self._collected.fate(Fate.PREDICTED, predicted.version, predicted.time, predicted.time)
             self._collected.fate(Fate.SAMPLED_OUT, predicted.version, predicted.time, predicted.time)
             return
@@ -237,7 +235,7 @@ class Join:
             self._enqueue(key, after)
 
     def _label(self, key: bytes, model: int, label: Label) -> None:
-        if rank_of(key) >= self._limit:
+        if key not in self._rows:  # beyond the threshold
             self._collected.fate(Fate.UNHEARD, model, label.time, label.time)
             return
         row = self._rows[key]

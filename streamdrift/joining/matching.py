@@ -11,8 +11,9 @@ Both sides of both are known from each side's own log, and a row keeps what the 
 no clock can fulfil its rule any more, so removing it, early or late, changes no result.
 
 Of the labels that a prediction meets, in the order of their log, the first counts; one of a higher revision replaces
-it, and any other is a duplicate. The first prediction of an id counts, and the same event again does not. An id must
-not name two predictions within the bound.
+it, and any other is a duplicate. The first prediction of an id counts, and the same event again does not, except
+one that is read later than ``label_delay`` by its own log's clock: that one has expired, be it the first or not. An id
+must not name two predictions.
 """
 
 from __future__ import annotations
@@ -52,14 +53,15 @@ class Bounds:
 
 def take_prediction(key: bytes, row: Row | None, predicted: Predicted, bounds: Bounds, out: Collected) -> Row | None:
     """The row after a prediction was read; ``row`` is what was there before."""
+    if predicted.behind > bounds.label_delay_us:
+        # Whether it came before nobody can say any more; so it must not matter whether its row is still there.
+        out.fate(Fate.PREDICTED, predicted.version, predicted.time, predicted.time)
+        out.fate(Fate.EXPIRED, predicted.version, predicted.time, predicted.time + bounds.label_delay_us)
+        return row
     if isinstance(row, Predicted):
         out.fate(Fate.REPEATED, predicted.version, predicted.time, predicted.time)
         return row
     out.fate(Fate.PREDICTED, predicted.version, predicted.time, predicted.time)
-    if predicted.behind > bounds.label_delay_us:
-        # Read so late that a repetition could not be told from it any more: it is no prediction to wait for.
-        out.fate(Fate.EXPIRED, predicted.version, predicted.time, predicted.time + bounds.label_delay_us)
-        return row
     for label in row.labels if row else ():
         predicted = _hear(key, predicted, label, bounds, out)
     return predicted

@@ -24,6 +24,7 @@ import msgspec
 from rocksdict import (
     BlockBasedOptions,
     Cache,
+    DataBlockIndexType,
     DBCompressionType,
     DBRecoveryMode,
     Options,
@@ -40,8 +41,9 @@ _AFTER_ROWS: Final = b"s"
 _QUEUE: Final = b"q"
 _CHANGELOG: Final = b"c"
 
-_CACHE_BYTES: Final = 64 << 20
-_BUFFER_BYTES: Final = 16 << 20
+_CACHE_BYTES: Final = 128 << 20
+_BUFFER_BYTES: Final = 32 << 20
+"""Of one buffer, of which there are two."""
 
 
 class StoreDamaged(StateError):
@@ -51,7 +53,7 @@ class StoreDamaged(StateError):
 class RocksStore:
     """A ``Store`` on disk. One thread, one process at a time.
 
-    Resident memory is bounded by a cache and buffers of about 120 MB, whatever the number of rows.
+    Resident memory is bounded by a cache and buffers of about 200 MB, whatever the number of rows.
 
     Raises:
         StoreDamaged: on opening or on any call.
@@ -148,6 +150,7 @@ def _open(directory: Path) -> Rdict:
     tables.set_bloom_filter(10, block_based=False)  # most ids that come are new: a filter says so without a read
     tables.set_cache_index_and_filter_blocks(v=True)  # they count against the cache, so that memory stays bounded
     tables.set_pin_l0_filter_and_index_blocks_in_cache(v=True)
+    tables.set_data_block_index_type(DataBlockIndexType.binary_and_hash())  # look-ups are of single keys
     options = Options(raw_mode=True)
     options.create_if_missing(create_if_missing=True)
     options.set_block_based_table_factory(tables)

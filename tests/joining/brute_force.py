@@ -38,13 +38,13 @@ def brute_force(predictions: Sequence[PredictionEvent], labels: Sequence[LabelEv
     for event in predictions:
         clock = max(clock, event.time)
         name, identity = (event.model_id, event.model_version), (event.model_id, event.prediction_id)
-        if identity in first:
-            fates[*name, Fate.REPEATED] += 1
-            continue
-        fates[*name, Fate.PREDICTED] += 1
         if clock > event.time + bounds.label_delay_us:
+            fates[*name, Fate.PREDICTED] += 1
             fates[*name, Fate.EXPIRED] += 1
+        elif identity in first:
+            fates[*name, Fate.REPEATED] += 1
         else:
+            fates[*name, Fate.PREDICTED] += 1
             first[identity] = event, clock
     heard: dict[tuple[str, str], LabelEvent] = {}
     clock = -(10**18)

@@ -126,3 +126,25 @@ def test_a_record_that_no_join_wrote_is_refused() -> None:
     for key, value in ((b"?", b""), (STATE, b"?"), (b"r" + bytes(16), b"?")):
         with pytest.raises(StateError):
             Restore(MemoryStore(), BOUNDS).take([Entry(0, key, value)])
+
+
+def test_a_restored_store_loses_none_of_its_queue_when_it_goes_on() -> None:
+    changelog: list[Change] = []
+    commit_of(MemoryStore(), changelog)
+    copy = MemoryStore()
+    restore = Restore(copy, BOUNDS)
+    for entry in entries(changelog):
+        restore.take([entry])
+    restore.finish(len(changelog))
+    join = Join(copy, BOUNDS)
+    join.take_predictions([event._replace(offset=5, prediction_id="x") for event in many(1)], 6)
+    commit(join, changelog)
+    join.advance(10_000, 10_000)
+    commit(join, changelog)
+    assert rows(copy) == []
+
+
+def commit_of(store: Store, changelog: list[Change]) -> None:
+    join = Join(store, BOUNDS)
+    join.take_predictions(many(5), 5)
+    commit(join, changelog)

@@ -79,6 +79,19 @@ def test_a_prediction_expires_when_the_clock_of_the_labels_has_passed_its_bound(
     assert join.state.pending == 1
 
 
+@pytest.mark.parametrize("commits", [0, 1, 2])
+def test_a_repetition_that_is_read_after_the_bound_has_expired_whether_its_row_is_there_or_not(commits: int) -> None:
+    join = new_join()
+    join.take_predictions([prediction(0), prediction(1, "b", 5_000)], 2)
+    join.take_labels([label(0, "a", 200), label(1, "b", 5_001)], 2)
+    for _ in range(commits):
+        result_of(join)
+    join.take_predictions([prediction(2)], 3)
+    result_of(join)
+    assert (join.state.counts[Fate.PREDICTED], join.state.counts[Fate.EXPIRED]) == (3, 1)
+    assert join.state.counts[Fate.REPEATED] == 0
+
+
 def test_labels_far_ahead_of_the_predictions_lose_nothing() -> None:
     join = new_join()
     join.take_labels([label(0, "a", 200), label(1, "b", 90_100)], 2)

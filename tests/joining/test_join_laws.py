@@ -153,7 +153,7 @@ Labels = list[tuple[str, str, int, str, int]]
 Plan = list[tuple[bool, int, Step]]
 
 
-@settings(deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(some_predictions, some_labels, plans)
 def test_reading_in_any_order_with_any_crashes_gives_what_a_table_of_everything_gives(
     drawn_predictions: Predictions, drawn_labels: Labels, plan: Plan
