@@ -24,7 +24,7 @@ import msgspec
 
 from streamdrift.joining import matching
 from streamdrift.joining.matching import Bounds
-from streamdrift.joining.outcomes import Collected, Fate, FateBatch, OutcomeBatch, Version
+from streamdrift.joining.outcomes import Collected, FateBatch, OutcomeBatch, Version
 from streamdrift.joining.queues import Place, Queue, due_of, queue_width
 from streamdrift.joining.rows import (
     HASH_BYTES,
@@ -40,6 +40,7 @@ from streamdrift.joining.rows import (
     rank_of,
 )
 from streamdrift.joining.state import STATE, VERSIONS, State, Store, Versions
+from streamdrift.summaries.coverage import Fate
 
 MAX_CHANGES: Final = 50_000
 """Rows after which a commit is due, and most that expire or are left out in one."""

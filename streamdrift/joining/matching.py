@@ -23,8 +23,9 @@ from typing import Final
 
 import msgspec
 
-from streamdrift.joining.outcomes import Collected, Fate
+from streamdrift.joining.outcomes import Collected
 from streamdrift.joining.rows import Label, Predicted, Row, Waiting
+from streamdrift.summaries.coverage import Fate
 
 MAX_WAITING: Final = 64
 """Most labels that wait for one prediction; more are orphans at once."""

@@ -4,29 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamdrift.joining.rows import Label, Predicted, Prediction, rank_of
-
-
-class Fate(IntEnum):
-    """What became of a prediction or a label."""
-
-    PREDICTED = 0
-    SAMPLED_OUT = 1
-    LABELLED = 2
-    EXPIRED = 3
-    REVISED = 4
-    DUPLICATE = 5
-    ORPHAN = 6
-    REPEATED = 7
-    """A prediction event that came again: it is no second prediction."""
-    UNHEARD = 8
-    """A label whose prediction is sampled out: no orphan, but of no use."""
+from streamdrift.summaries.coverage import Fate
 
 
 class Version(NamedTuple):

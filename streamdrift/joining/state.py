@@ -8,8 +8,9 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 
 from streamdrift.errors import StateError
-from streamdrift.joining.outcomes import Fate, Version
+from streamdrift.joining.outcomes import Version
 from streamdrift.joining.queues import Place, Queue
+from streamdrift.summaries.coverage import Fate
 
 FORMAT: Final = 1
 """Of rows and of what stands beside them."""

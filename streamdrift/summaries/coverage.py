@@ -9,6 +9,7 @@
 
     label ───────┬─ labels or revises its prediction
                  ├─ duplicate       says again what is known
+                 ├─ unheard         of a prediction that is sampled out
                  └─ orphan          of a prediction that nobody saw, or that expired
 """
 
@@ -37,6 +38,10 @@ class Fate(IntEnum):
     REVISED = 4
     DUPLICATE = 5
     ORPHAN = 6
+    REPEATED = 7
+    """A prediction event that came again: it is no second prediction."""
+    UNHEARD = 8
+    """A label whose prediction is sampled out: no orphan, but of no use."""
 
 
 DELAY_EDGES_US: Final = np.array([isqrt(MICROSECONDS**2 << k) for k in range(51)], dtype=np.int64)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from streamdrift.joining.join import LabelEvent, PredictionEvent, Result
 from streamdrift.joining.matching import Bounds
-from streamdrift.joining.outcomes import Fate
+from streamdrift.summaries.coverage import Fate
 
 
 class Told(NamedTuple):

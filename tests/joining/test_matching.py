@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from streamdrift.joining.matching import expire
-from streamdrift.joining.outcomes import Collected, Fate
+from streamdrift.joining.outcomes import Collected
 from streamdrift.joining.rows import Label, Predicted, Prediction, Waiting
+from streamdrift.summaries.coverage import Fate
 from tests.joining.events import BOUNDS
 
 ROW = Predicted(0, 100, 0, Prediction("legit"))

@@ -10,10 +10,10 @@ import pytest
 
 from streamdrift.errors import StateError
 from streamdrift.joining.join import Join
-from streamdrift.joining.outcomes import Fate
 from streamdrift.joining.queues import Place, Queue
 from streamdrift.joining.state import FORMAT, State
 from streamdrift.joining.store import RocksStore, StoreDamaged, discard
+from streamdrift.summaries.coverage import Fate
 from tests.joining.events import BOUNDS, many
 from tests.joining.test_changelog import commit, entries, restored, rows, run
 
