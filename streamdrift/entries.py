@@ -224,7 +224,7 @@ def from_part(part: SummaryPart, grid: Grid) -> Summary:
     """
     try:
         return _from_part(part, grid)
-    except ValueError as error:
+    except (ValueError, OverflowError, msgspec.DecodeError) as error:
         raise StateError(f"a summary of model {part.key.model_id} does not fit its grid {grid.id}: {error}") from None
 
 
@@ -232,9 +232,13 @@ def _from_part(part: SummaryPart, grid: Grid) -> Summary:
     first, stop = part.columns
     if not 0 <= first <= stop <= len(grid.columns) or not all(first <= column < stop for column in part.names):
         raise ValueError(f"columns {first} to {stop}")
+    if not 0 <= part.events <= _MOST_EVENTS:
+        raise ValueError(f"{part.events} events")
     summary = Summary.empty(grid)
     counts, limbs = summary.counts[grid.offsets[first] : grid.offsets[stop]], summary.moments.limbs[first:stop]
     counts[:] = _unpack_exactly(part.counts, counts.size)
+    if counts.size and not 0 <= counts.min() <= counts.max() <= _MOST_EVENTS:
+        raise ValueError("counts that no events have")
     limbs[:] = _unpack_exactly(part.moments, limbs.size).reshape(limbs.shape)
     return Summary(
         part.events,
@@ -244,6 +248,10 @@ def _from_part(part: SummaryPart, grid: Grid) -> Summary:
         {name: unpack_pairs(packed, part.start_us) for name, packed in part.pairs.items()},
         unpack_rows(part.rows, part.start_us) if part.rows else RawRows(),
     )
+
+
+_MOST_EVENTS: Final = 1 << 53
+"""More events than a tick ever has; sums of so many counts stay exact."""
 
 
 def _unpack_exactly(data: bytes, size: int) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,6 +22,7 @@ from streamdrift.gridbook import ModelKey
 
 FOLD_VERSION: Final = 1
 """Of a partition's own record."""
+_CHUNK_NUMBER: Final = re.compile(r"\d{1,9}", re.ASCII)
 
 
 class PartitionState(msgspec.Struct, array_like=True, frozen=True):
@@ -58,7 +60,7 @@ def read_records(records: Mapping[bytes, bytes], partition: int | None = None) -
                     found.partition = _decode_partition(value)
             case ["model", model_id, version]:
                 found.watches[model_id, version] = value
-            case ["learning", model_id, version, number] if number.isdecimal():
+            case ["learning", model_id, version, number] if _CHUNK_NUMBER.fullmatch(number):
                 found.chunks.setdefault((model_id, version), {})[int(number)] = value
             case _:
                 raise StateError(f"a key of the state topic is of no kind that this program knows: {name!r}")
@@ -83,7 +85,7 @@ def partition_key(partition: int) -> bytes:
 def _decode_partition(value: bytes) -> PartitionState:
     try:
         saved = msgspec.msgpack.decode(value, type=PartitionState)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StateError(f"a partition's snapshot cannot be read: {error}") from None
     if saved.version != FOLD_VERSION:
         raise StateError(f"a partition's snapshot has version {saved.version}, this program reads {FOLD_VERSION}")
@@ -93,5 +95,5 @@ def _decode_partition(value: bytes) -> PartitionState:
 def _decode_key(key: bytes) -> list[str]:
     try:
         return msgspec.json.decode(key, type=list[str])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StateError(f"a key of the state topic cannot be read: {error}") from None

@@ -94,7 +94,7 @@ class GridBook:
                 return None
             try:
                 self._grids[grid_id] = _decode_grid(zlib.decompress(self._contents[_GRID + grid_id]))
-            except (zlib.error, msgspec.DecodeError) as error:
+            except (zlib.error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise StateError(f"grid {grid_id} in the grids topic cannot be read: {error}") from None
         return self._grids[grid_id]
 
@@ -137,7 +137,9 @@ _decode_grid: Final = msgspec.json.Decoder(Grid).decode
 
 def _model_of(key: str) -> ModelKey:
     try:
-        _, model_id, model_version = msgspec.json.decode(key, type=tuple[str, str, str])
-    except msgspec.DecodeError as error:
+        kind, model_id, model_version = msgspec.json.decode(key, type=tuple[str, str, str])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StateError(f"a key of the grids topic cannot be read: {error}") from None
+    if kind != _EFFECT:
+        raise StateError(f"a key of the grids topic is of no kind that this program knows: {key!r}")
     return model_id, model_version

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdrift.derived import UNSUPPORTED, Cell, LongText, Vector, condensed
+from streamdrift.errors import StateError
 from streamdrift.events import Batch, SourceKind
 from streamdrift.grids import Grid, Role, part_kind
 from streamdrift.layout import PREDICTION, Layout, lookup
@@ -49,8 +50,11 @@ def encode_row(features: Mapping[str, Any] | None, prediction: Mapping[str, Any]
 
 
 def decode_row(payload: bytes) -> tuple[Cells | None, Cells | None]:
-    """Features and prediction of a payload, by flattened names."""
-    features, prediction = _decode(payload)
+    """Features and prediction of a payload, by flattened names. Raises ``StateError`` for what no version wrote."""
+    try:
+        features, prediction = _decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StateError(f"an event that was kept to learn from cannot be read: {error}") from None
     return _read(features), _read(prediction)
 
 
