@@ -20,7 +20,7 @@ import msgspec
 
 from streamdrift.baselines import Baseline
 from streamdrift.errors import StateError
-from streamdrift.grids import Grid
+from streamdrift.grids import Grid, content_id
 from streamdrift.records import OutputRecord
 
 ModelKey = tuple[str, str]
@@ -82,9 +82,10 @@ class GridBook:
             if not self._find(baseline_id):
                 raise StateError(f"baseline {baseline_id} is not in the grids topic")
             try:
-                self._baselines[baseline_id] = Baseline.from_json(zlib.decompress(self._contents[baseline_id]))
+                baseline = Baseline.from_json(self._content(baseline_id, baseline_id))
             except (zlib.error, ValueError) as error:
                 raise StateError(f"baseline {baseline_id} in the grids topic cannot be read: {error}") from None
+            self._baselines[baseline_id] = baseline
         return self._baselines[baseline_id]
 
     def grid(self, grid_id: str) -> Grid | None:
@@ -93,15 +94,23 @@ class GridBook:
             if not self._find(_GRID + grid_id):
                 return None
             try:
-                self._grids[grid_id] = _decode_grid(zlib.decompress(self._contents[_GRID + grid_id]))
-            except (zlib.error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                grid = _decode_grid(self._content(_GRID + grid_id, grid_id))
+            except (zlib.error, ValueError, msgspec.DecodeError, RecursionError) as error:
                 raise StateError(f"grid {grid_id} in the grids topic cannot be read: {error}") from None
+            self._grids[grid_id] = grid
         return self._grids[grid_id]
 
     def grid_of(self, model_id: str, model_version: str) -> Grid | None:
         """The grid that is in effect for a model version."""
         grid_id = self._effects.get((model_id, model_version))
         return self.grid(grid_id) if grid_id and _GRID + grid_id in self._contents else None
+
+    def _content(self, key: str, named: str) -> bytes:
+        """What a record holds. Raises ``ValueError`` if it is not what its name says."""
+        content = zlib.decompress(self._contents[key])
+        if content_id(content) != named:
+            raise ValueError(f"it is another one, {content_id(content)}")
+        return content
 
     def _in_effect(self) -> dict[ModelKey, str]:
         """The effects whose grid is there: it lies in another partition, and may come later."""

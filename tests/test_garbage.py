@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from streamdrift.entries import PartitionProgress, SummaryPart, decode, encode, from_part, to_parts
 from streamdrift.errors import StateError
 from streamdrift.fold_state import PartitionState, partition_key, read_records
-from streamdrift.gridbook import GridBook, grid_records
+from streamdrift.gridbook import GridBook, baseline_record, grid_records
 from streamdrift.rows import decode_row, encode_row
 from streamdrift.summaries import SummaryKey
 from tests.support.fraud import fraud_baseline
@@ -101,3 +101,16 @@ def test_an_effect_of_another_kind_is_refused() -> None:
     assert effect.key is not None
     with pytest.raises(StateError, match="of no kind"):
         read_grid(effect.key.replace(b"effect", b"affect"), b"x")
+
+
+def test_a_grid_or_baseline_under_the_name_of_another_is_refused() -> None:
+    baseline, entries = fraud_baseline(), []
+    for record in (*grid_records("", baseline.grid), baseline_record("", baseline)):
+        key = record.key or b""
+        entries.append((key if key.startswith(b"[") else key[:-1] + (b"0" if key[-1:] != b"0" else b"1"), record.value))
+    book = GridBook(lambda: entries)
+    for key, _ in entries:
+        kind, _, name = key.decode().rpartition("/")
+        if not key.startswith(b"["):
+            with pytest.raises(StateError, match="it is another one"):
+                _ = book.grid(name) if kind else book(name)
