@@ -46,9 +46,9 @@ months: $(VENV)/.dev ## Run months of traffic of every rate, and changes in it (
 
 lock: $(VENV)/.dev ## Lock the dependencies anew (ARGS="--upgrade" takes the newest versions)
 	@echo 'Resolving the dependencies of pyproject.toml into requirements/*.lock'
-	@$(UV_COMPILE) pyproject.toml -o requirements/runtime.lock
+	@$(UV_COMPILE) --extra compiled pyproject.toml -o requirements/runtime.lock
 	@$(UV_COMPILE) --group build -c requirements/runtime.lock -o requirements/build.lock
-	@$(UV_COMPILE) pyproject.toml --extra parquet --group dev \
+	@$(UV_COMPILE) pyproject.toml --extra parquet --extra compiled --group dev \
 		-c requirements/runtime.lock -c requirements/build.lock -o requirements/dev.lock
 
 clean: ## Remove everything that make made

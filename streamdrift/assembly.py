@@ -23,7 +23,7 @@ import structlog
 
 from streamdrift import __version__
 from streamdrift.baselines import Baseline
-from streamdrift.codecs import Source
+from streamdrift.codecs import Source, template
 from streamdrift.errors import ConfigurationError, FatalError
 from streamdrift.events import SourceKind
 from streamdrift.fold import FoldConfig
@@ -306,6 +306,8 @@ class Service:
         )
 
     def _prepare(self) -> None:
+        if not template.prepare():
+            self._log.info("messages are decoded without streamdrift[compiled], at half the speed")
         groups = [group_id(self._settings, stage) for stage in (Summarise.name, Detect.name)]
         found = ensure_topics(self._cluster, topic_specs(self._settings), groups)
         for source in self._settings.sources:

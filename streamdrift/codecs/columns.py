@@ -6,8 +6,8 @@ import math
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain, groupby, repeat, starmap
-from typing import Any
+from itertools import chain, compress, groupby, repeat, starmap
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,17 @@ from streamdrift.codecs.mapping import At
 from streamdrift.codecs.places import beside, identity_of, timestamp
 from streamdrift.codecs.schema import IDENTITY, TIMESTAMP, Schema
 from streamdrift.codecs.source import DecodedBatch, EventTime, Source
-from streamdrift.codecs.times import event_times
+from streamdrift.codecs.template import Template
+from streamdrift.codecs.times import Written, event_times
 from streamdrift.derived import vectors
 from streamdrift.events import Batch, DeadLetter, SourceKind
 from streamdrift.grids import Derived, category_name
 from streamdrift.records import RecordBatch
+
+_BLOCK: Final = 1 << 18
+"""Bytes of messages that are read at once: they stay in the processor's cache."""
+_OFTEN: Final = 8
+"""Where one message in so many looks otherwise than all that is known, it is looked at more closely."""
 
 
 class Columns:
@@ -33,12 +39,11 @@ class Columns:
         self._schema = schema
         self._source = source
         self._records = records
-        self._values = np.empty((len(schema.grid.columns), messages))
-        self._written: set[int] = set()
+        self._values = np.empty((len(schema.grid.columns), _width(messages)))
         self._index: list[int] = []
         self._elements: list[int] = []
         """Number of each event in its message, where messages are exploded."""
-        self._timestamps: list[Any] = []
+        self._timestamps: list[Written] = []
         self._hashes: list[NDArray[np.uint64]] = []
         self._type_errors: list[tuple[int, int]] = []
         self._unseen: list[tuple[int, int, str]] = []
@@ -46,7 +51,48 @@ class Columns:
         self.eventless = 0
 
     def take(self, places: Sequence[int]) -> list[int]:
-        """Add the events of a block of messages. Returns the places of those that are refused."""
+        """Add the events of messages. Returns the places of those that are refused."""
+        schema, messages = self._schema, len(places)
+        for template in list(schema.templates):
+            places = [left for block in self._blocks(places) for left in self._take_alike(template, block)]
+        refused: list[int] = []
+        for start in range(0, len(places), schema.block):
+            refused += self._take_typed(places[start : start + schema.block])
+        if (len(places) - len(refused)) * _OFTEN > messages:
+            others = set(refused)
+            schema.learn(next(self._records.values[i] or b"" for i in places if i not in others))
+        return refused
+
+    def _blocks(self, places: Sequence[int]) -> Iterator[Sequence[int]]:
+        """Messages to be read at once: as many as stay in the processor's cache."""
+        if not places:
+            return
+        size = max(1, _BLOCK // len(self._records.values[places[0]] or b"0"))
+        for start in range(0, len(places), size):
+            yield places[start : start + size]
+
+    def _take_alike(self, template: Template, places: Sequence[int]) -> Sequence[int]:
+        """Add the events of messages that look like the template. Returns the places of the others."""
+        messages: Sequence[Any] = self._records.values
+        start, room = len(self._index), self._with_room(len(places))
+        values = room[:, start:] if not template.arrays else np.empty((template.targets, len(places)))
+        found = template.read([messages[i] for i in places], values)
+        taken = list(compress(places, found.taken.tolist()))
+        if not taken:
+            return places
+        stop = start + len(taken)
+        if template.arrays:
+            room[:, start:stop] = values[: len(room), : len(taken)]
+        room[template.missing, start:stop] = np.nan
+        for target, rows in template.arrays.items():
+            made = vectors(values[rows.start : rows.stop, : len(taken)].T.copy())
+            self._put_derived(self._schema.derived[target], made, np.arange(start, stop))
+        said: dict[int, Any] = {TIMESTAMP: found.timestamps, IDENTITY: found.identities}
+        self._identify({target: of for target, of in said.items() if of is not None}, taken, None)
+        return places if not taken else list(compress(places, (~found.taken).tolist()))
+
+    def _take_typed(self, places: Sequence[int]) -> list[int]:
+        """Add the events of a block of messages that the type takes. Returns the places of the others."""
         values: Sequence[Any] = self._records.values
         found, refused = self._schema.read([values[i] for i in places])
         taken, elements = without(places, refused), None
@@ -62,8 +108,6 @@ class Columns:
     def batch(self) -> tuple[DecodedBatch, list[DeadLetter]]:
         """The events that were taken; and dead letters, of those whose time cannot be read."""
         n, grid = len(self._index), self._schema.grid
-        for column in set(range(len(grid.columns))) - self._written:
-            self._values[column] = np.nan
         recorded = map(self._records.timestamps.__getitem__, self._index)
         times, wrong = event_times(self._source, self._timestamps, recorded)
         events = Batch(
@@ -77,14 +121,16 @@ class Columns:
             np.ones(n, dtype=np.bool_) if self._source.kind is SourceKind.FEATURES else None,
         )
         index = np.array(self._index, dtype=np.int64)
-        if not wrong:
+        if not wrong and (np.diff(index) >= 0).all():
             return DecodedBatch(events, index), []
+        order = np.argsort(index, kind="stable")  # messages that look alike were taken before the others
         keep = np.ones(n, dtype=np.bool_)
         keep[list(wrong)] = False
-        return DecodedBatch(events.where(keep), index[keep]), list(self._letters(wrong))
+        order = order[keep[order]]
+        return DecodedBatch(events.take(order), index[order]), list(self._letters(wrong))
 
     def _letters(self, wrong: Mapping[int, str]) -> Iterator[DeadLetter]:
-        for place, rows in groupby(wrong, self._index.__getitem__):
+        for place, rows in groupby(sorted(wrong, key=self._index.__getitem__), self._index.__getitem__):
             elements = ((row, self._elements[row] if self._elements else None) for row in rows)
             yield from dead_letters(place, (Rejected("timestamp", wrong[row], element) for row, element in elements))
 
@@ -93,9 +139,11 @@ class Columns:
         matrix, codes, pack = self._with_room(n), self._schema.layout.codes, _pack(n)
         nullable = self._schema.nullable
         packed: dict[int, bytes] = {}
+        written: set[int] = set()
         for target, values in found.items():
             if target in self._schema.derived:
                 self._derive(self._schema.derived[target], values, start)
+                written.update(self._schema.derived[target])
             if not 0 <= target < len(matrix):
                 continue
             if target in self._schema.hashed:
@@ -112,9 +160,17 @@ class Columns:
                 matrix[target, start : start + n] = values
             except KeyError:
                 matrix[target, start : start + n] = self._codes(target, values, start)
-            self._written.add(target)
+            written.add(target)
         matrix[list(packed), start : start + n] = np.frombuffer(b"".join(packed.values())).reshape(-1, n)
-        self._timestamps += self._timestamps_of(found, places)
+        for target in set(range(len(matrix))) - written:
+            matrix[target, start : start + n] = np.nan
+        self._identify(found, places, elements)
+
+    def _identify(
+        self, found: Mapping[int, Sequence[Any]], places: Sequence[int], elements: Sequence[int] | None
+    ) -> None:
+        """Add to the events' values when and what they were."""
+        self._timestamps.append(self._timestamps_of(found, places))
         self._hashes.append(self._hashes_of(found, places, elements))
         self._index += places
         self._elements += elements or ()
@@ -123,7 +179,7 @@ class Columns:
         """The matrix of values, (columns, events), with room for ``n`` events more."""
         needed, (columns, width) = len(self._index) + n, self._values.shape
         if needed > width:
-            larger = np.empty((columns, max(needed, 2 * width)))
+            larger = np.empty((columns, _width(max(needed, 2 * width))))
             larger[:, :width] = self._values
             self._values = larger
         return self._values
@@ -136,15 +192,18 @@ class Columns:
             made = np.array([[len(values[i])] for i in present], dtype=np.float64).reshape(-1, 1)
         else:
             made = vectors(_matrix([values[i] for i in present], of[columns[0]].dimension))
+        self._values[columns, start : start + len(values)] = np.nan
+        self._put_derived(columns, made, start + np.array(present, dtype=np.int64))
+
+    def _put_derived(self, columns: Sequence[int], made: NDArray[np.float64], rows: NDArray[np.int64]) -> None:
+        """Put what was made of one field's values at these rows: (n,), of shape (n, kinds)."""
+        of = self._schema.grid.columns
         wrong = ~np.isfinite(made).all(axis=1)
         made[wrong] = np.nan
-        rows = start + np.array(present, dtype=np.int64)
         for column in columns:
             place = 1 + of[column].index if of[column].derived is Derived.PROJECTION else 0
-            self._values[column, start : start + len(values)] = np.nan
             self._values[column, rows] = made[:, place]
             self._type_errors += [(row, column) for row in rows[wrong].tolist()]
-        self._written.update(columns)
 
     def _hashed(self, values: Sequence[Any]) -> Sequence[str | None]:
         names = [None if value is None else category_name(value) for value in values]
@@ -161,24 +220,38 @@ class Columns:
                 self._unseen += [(start + i, *what) for what in unseen]
         return codes
 
-    def _timestamps_of(self, found: Mapping[int, Sequence[Any]], places: Sequence[int]) -> Sequence[object]:
+    def _timestamps_of(self, found: Mapping[int, Sequence[Any]], places: Sequence[int]) -> Written:
         if self._source.event_time is EventTime.RECORD:
             return [None] * len(places)
         place = self._source.mapping.timestamp
-        return found[TIMESTAMP] if isinstance(place, At) else [*map(timestamp, beside(place, self._records, places))]
+        if isinstance(place, At):
+            return found.get(TIMESTAMP, [None] * len(places))
+        return [*map(timestamp, beside(place, self._records, places))]
 
     def _hashes_of(
         self, found: Mapping[int, Sequence[Any]], places: Sequence[int], elements: Sequence[int] | None
     ) -> NDArray[np.uint64]:
         place = self._source.mapping.prediction_id
-        said = found[IDENTITY] if isinstance(place, At) else beside(place, self._records, places)
+        said: Sequence[Any]
+        if isinstance(place, At):
+            said = found.get(IDENTITY, [None] * len(places))
+        else:
+            said = beside(place, self._records, places)
+        kinds = set(map(type, said)) if elements is None else set()
         hashed: Iterable[bytes]
-        if elements is None and set(map(type, said)) == {str}:
+        if kinds == {bytes}:
+            hashed = said
+        elif kinds == {str}:
             hashed = map(str.encode, said)
         else:
             messages: Iterator[Any] = map(self._records.values.__getitem__, places)
             hashed = map(identity_of, repeat(place), said, messages, elements or repeat(None))
         return np.fromiter(map(xxh3_64_intdigest, hashed), dtype=np.uint64, count=len(places))
+
+
+def _width(n: int) -> int:
+    """At least ``n``: a number of columns that does not put the values of one event into one set of the cache."""
+    return (n + 7) // 8 * 8 + 8 * ((n + 7) // 8 % 2 == 0)
 
 
 @lru_cache(maxsize=512)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from streamdrift.codecs import tokens
 from streamdrift.codecs.fields import (
     ABSENT,
     NOWHERE,
@@ -28,12 +29,15 @@ from streamdrift.codecs.fields import (
 from streamdrift.codecs.mapping import At, Const, Mapping, Path
 from streamdrift.codecs.places import Model, beside, used_paths
 from streamdrift.codecs.source import EventTime, Source
+from streamdrift.codecs.template import Targets, Template, Unsuitable, is_available
 from streamdrift.events import SourceKind
 from streamdrift.grids import Column, Derived, Grid, Kind, Role
 from streamdrift.layout import Layout, field_type, keys_of
 from streamdrift.privacy import Fate
 from streamdrift.records import RecordBatch
 
+MAX_TEMPLATES: Final = 4
+"""Looks of messages that are known at once, of one grid."""
 TIMESTAMP: Final = -2
 IDENTITY: Final = -3
 """Targets of fields that are no columns."""
@@ -42,7 +46,8 @@ IDENTITY: Final = -3
 class Schema:
     """How the events of one grid are decoded. ``example`` is a message of the kind to expect."""
 
-    def __init__(self, layout: Layout, source: Source, example: bytes) -> None:
+    def __init__(self, layout: Layout, source: Source, example: bytes, max_templates: int = MAX_TEMPLATES) -> None:
+        self._max_templates = max_templates if is_available() else 0
         self.layout = layout
         self.grid = layout.grid
         self.model: Model = (layout.grid.model_id, layout.grid.model_version)
@@ -55,11 +60,32 @@ class Schema:
         self._reader: Reader | None = None
         self.hashed: set[int] = set()
         """Columns whose values are replaced by their hashes."""
+        self.templates: list[Template] = []
+        """What messages looked like of late; a hint too."""
+        self._root: Object | Items | None = None
         if not layout.grid.blind:
             with suppress(Conflict):  # a value that is an object too has no type
                 builder = _Builder(layout, source)
-                self._reader = Reader(builder.root(), example)
+                self._root = builder.root()
+                self._reader = Reader(self._root, example)
                 self.derived, self.hashed = builder.derived, builder.hashed
+        if self._reader and not self._reader.read([example])[1]:
+            self.learn(example)
+
+    def learn(self, example: bytes) -> None:
+        """Expect more messages that look like this one, which the type takes."""
+        if self._root is None or self.hashed or len(self.templates) == self._max_templates:
+            return
+        dimensions = {target: self.grid.columns[columns[0]].dimension for target, columns in self.derived.items()}
+        targets = Targets(
+            len(self.grid.columns),
+            self.layout.codes,
+            {target: columns[0] for target, columns in self.derived.items() if not dimensions[target]},
+            {target: dimension for target, dimension in dimensions.items() if dimension},
+            {TIMESTAMP: tokens.TIME, IDENTITY: tokens.IDENTITY},
+        )
+        with suppress(Unsuitable):
+            self.templates.append(Template(self._root, targets, example))
 
     def read(self, values: Sequence[bytes]) -> tuple[Collected, list[int]]:
         """What the types take of the messages, field by field; and the places of the messages that they refuse."""

@@ -249,10 +249,11 @@ class RiverDetector:
         takes = np.isin(values, (0.0, 1.0)) if self.spec.binary else np.abs(values) <= LARGEST
         indices = np.flatnonzero(takes)
         self.left_out += len(values) - len(indices)
-        river, kind = self._river, bool if self.spec.binary else float
+        river, update, taken = self._river, self._river.update, values[indices]
+        shown = (taken.astype(np.bool_) if self.spec.binary else taken).tolist()
         detections = []
-        for index, value in zip(indices.tolist(), values[indices].tolist(), strict=True):
-            river.update(kind(value))
+        for index, value in zip(indices.tolist(), shown, strict=True):
+            update(value)
             if river.drift_detected:
                 detections.append(index)
         return detections
