@@ -1,7 +1,8 @@
-"""The log that joins the stages: what summarise writes to the summaries topic and detect reads.
+"""The log that joins the stages: what summarise and join write to the summaries topic and detect reads.
 
-Three kinds of record, each versioned by its tag. Records of one model are in one partition, chosen here by
-a fixed hash so that no client's partitioner can move them; progress goes to every partition.
+Five kinds of record, each versioned by its tag; that of outcomes is in ``outcome_entries``. Records of one model are
+in one partition, chosen here by a fixed hash so that no client's partitioner can move them; progress goes to every
+partition.
 """
 
 from __future__ import annotations
@@ -17,32 +18,19 @@ from xxhash import xxh3_64_intdigest
 
 from streamdrift.errors import StateError
 from streamdrift.grids import Grid
-from streamdrift.summaries import Names, Pairs, RawRows, Row, Summary, SummaryKey
-
-MAX_PART_BYTES: Final = 256 * 1024
-"""A larger summary is split by blocks of columns: brokers refuse records over 1 MB by default."""
-
-
-class PackedPairs(msgspec.Struct, array_like=True, frozen=True):
-    """Raw values of one column; times are microseconds after the tick's start of the record."""
-
-    hashes: bytes
-    times: bytes
-    values: bytes
-    repeats: bytes
-    total: int
-
-
-class PackedRows(msgspec.Struct, array_like=True, frozen=True):
-    """Raw rows; times are microseconds after the tick's start of the record."""
-
-    hashes: bytes
-    times: bytes
-    repeats: bytes
-    payloads: list[bytes]
-    total: int
-    first_left_out: tuple[int, int, bytes] | None
-    """As hash, time since the epoch, and payload."""
+from streamdrift.outcome_entries import OutcomePart
+from streamdrift.packing import (
+    MAX_PART_BYTES,
+    PackedPairs,
+    PackedRows,
+    pack,
+    pack_pairs,
+    pack_rows,
+    unpack,
+    unpack_pairs,
+    unpack_rows,
+)
+from streamdrift.summaries import Names, RawRows, Summary, SummaryKey
 
 
 class SummaryPart(msgspec.Struct, array_like=True, frozen=True, tag="summary/1"):
@@ -77,6 +65,16 @@ class Progress(msgspec.Struct, array_like=True, frozen=True, tag="progress/1"):
     positions: tuple[PartitionProgress, ...]
 
 
+class OutcomeProgress(msgspec.Struct, array_like=True, frozen=True, tag="outcome-progress/1"):
+    """Likewise, what a writer of outcomes had read of predictions and labels. It follows all outcomes of that.
+
+    Outcomes have a completeness of their own: labels that are not there delay nothing but what needs labels.
+    """
+
+    counts: dict[str, int]
+    positions: tuple[PartitionProgress, ...]
+
+
 class BaselineSet(msgspec.Struct, array_like=True, frozen=True, tag="baseline/1"):
     """Control: from its first tick that is not closed yet, the model version is compared with this baseline.
 
@@ -89,7 +87,7 @@ class BaselineSet(msgspec.Struct, array_like=True, frozen=True, tag="baseline/1"
     promoted: bool = False
 
 
-LogEntry = SummaryPart | Progress | BaselineSet
+LogEntry = SummaryPart | Progress | BaselineSet | OutcomePart | OutcomeProgress
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final[msgspec.msgpack.Decoder[LogEntry]] = msgspec.msgpack.Decoder(LogEntry)
@@ -143,37 +141,6 @@ def _parts_of_rows(key: SummaryKey, start_us: int, grid: Grid, rows: RawRows) ->
         yield SummaryPart(key, grid.id, start_us, 0, (0, 0), of_no_column, of_no_column, {}, {}, packed)
 
 
-def pack_rows(rows: RawRows, start_us: int) -> Iterator[PackedRows]:
-    """Rows in the order (hash, time, payload), in pieces of at most ``MAX_PART_BYTES``; one piece if there are none."""
-    ordered = sorted(rows.rows)
-    ends = np.cumsum([0, *(row.size for row in ordered)])
-    room = MAX_PART_BYTES - _HEAD_BYTES - (rows.first_left_out.size if rows.first_left_out else 0)
-    first, total = 0, rows.total
-    while first < len(ordered) or total:
-        stop = max(first + 1, int(np.searchsorted(ends, ends[first] + room, side="right")) - 1)
-        piece = ordered[first:stop]
-        yield PackedRows(
-            np.array([row.hash for row in piece], dtype="<u8").tobytes(),
-            pack(np.array([row.time - start_us for row in piece], dtype=np.int64)),
-            pack(np.array([rows.rows[row] for row in piece], dtype=np.int64)),
-            [row.payload for row in piece],
-            total,
-            rows.first_left_out,
-        )
-        first, total = stop, 0
-
-
-def unpack_rows(packed: PackedRows, start_us: int) -> RawRows:
-    """What a piece holds. Raises ``ValueError`` for what does not belong together."""
-    hashes = np.frombuffer(packed.hashes, dtype="<u8").tolist()
-    times, repeats = (unpack(packed.times) + start_us).tolist(), unpack(packed.repeats).tolist()
-    columns = zip(hashes, times, packed.payloads, repeats, strict=True)
-    rows = {Row(identity, time, payload): n for identity, time, payload, n in columns}
-    return RawRows(rows, packed.total, Row(*packed.first_left_out) if packed.first_left_out else None)
-
-
-_HEAD_BYTES: Final = 8 * 1024
-"""Most bytes of a part without its rows: the key holds two names."""
 _PAIR_BYTES: Final = 32
 """Most bytes of one entry of raw values."""
 
@@ -203,18 +170,6 @@ def _split(
             {c: dict(names) for c, names in summary.names.columns.items() if first <= c < stop},
             {name: pack_pairs(pairs, start_us, i, parts) for name, pairs in summary.pairs.items()},
         )
-
-
-def pack_pairs(pairs: Pairs, start_us: int, part: int, parts: int) -> PackedPairs:
-    """Part ``part`` of ``parts``; times are written from ``start_us`` on."""
-    rows = slice(len(pairs.hashes) * part // parts, len(pairs.hashes) * (part + 1) // parts)
-    return PackedPairs(
-        pairs.hashes[rows].tobytes(),
-        pack(pairs.times[rows] - start_us),
-        pairs.values[rows].tobytes(),
-        pack(pairs.repeats[rows]),
-        pairs.total if part == 0 else 0,
-    )
 
 
 def from_part(part: SummaryPart, grid: Grid) -> Summary:
@@ -261,33 +216,17 @@ def _unpack_exactly(data: bytes, size: int) -> NDArray[np.int64]:
     return array
 
 
-def unpack_pairs(packed: PackedPairs, start_us: int) -> Pairs:
-    """What ``pack_pairs`` was given. Raises ``ValueError`` for what it never gave."""
-    hashes = np.frombuffer(packed.hashes, dtype="<u8").astype(np.uint64)
-    values = np.frombuffer(packed.values, dtype="<f8").astype(np.float64)
-    times, repeats = unpack(packed.times), unpack(packed.repeats)
-    if not len(hashes) == len(times) == len(values) == len(repeats):
-        raise ValueError("raw values that do not belong together")
-    return Pairs(hashes, times + start_us, values, repeats, packed.total)
-
-
-_WIDTHS: Final = (1, 2, 4, 8)
-
-
-def pack(array: NDArray[np.int64]) -> bytes:
-    """Integers in the narrowest little-endian type that holds them, behind one byte that names it. Shape (n,)."""
-    low, high = (int(array.min()), int(array.max())) if len(array) else (0, 0)
-    width = next(w for w in _WIDTHS if low >= -(1 << (8 * w - 1)) and high < 1 << (8 * w - 1))
-    return bytes([width]) + array.astype(f"<i{width}").tobytes()
-
-
-def unpack(data: bytes) -> NDArray[np.int64]:
-    """What ``pack`` was given. Raises ``ValueError`` for what it never gave."""
-    if not data or data[0] not in _WIDTHS:
-        raise ValueError("not packed integers")
-    return np.frombuffer(data, dtype=f"<i{data[0]}", offset=1).astype(np.int64)
-
-
 def progress(counts: Mapping[str, int], positions: Iterable[PartitionProgress]) -> Progress:
     """A progress record with its positions in a fixed order."""
-    return Progress(dict(sorted(counts.items())), tuple(sorted(positions, key=lambda p: (p.topic, p.partition))))
+    return Progress(*_in_order(counts, positions))
+
+
+def outcome_progress(counts: Mapping[str, int], positions: Iterable[PartitionProgress]) -> OutcomeProgress:
+    """Likewise, of a writer of outcomes."""
+    return OutcomeProgress(*_in_order(counts, positions))
+
+
+def _in_order(
+    counts: Mapping[str, int], positions: Iterable[PartitionProgress]
+) -> tuple[dict[str, int], tuple[PartitionProgress, ...]]:
+    return dict(sorted(counts.items())), tuple(sorted(positions, key=lambda p: (p.topic, p.partition)))

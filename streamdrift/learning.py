@@ -21,10 +21,10 @@ import numpy as np
 from streamdrift import rows as raw
 from streamdrift.baselines import Baseline
 from streamdrift.detectors.detector import Ticks
-from streamdrift.entries import pack, unpack
 from streamdrift.errors import StateError
 from streamdrift.gridding import Reason, columns_of, distinct
 from streamdrift.grids import Column, Grid, Role, Unmonitored
+from streamdrift.packing import pack, unpack
 from streamdrift.summaries import Moments, Names, Row, Summary
 from streamdrift.ticks import MICROSECONDS
 

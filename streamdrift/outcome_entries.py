@@ -6,20 +6,31 @@ counts each, and whoever adds them has the whole.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import numpy as np
 
-from streamdrift.entries import MAX_PART_BYTES, PackedPairs, pack, pack_pairs, unpack, unpack_pairs
 from streamdrift.errors import StateError
 from streamdrift.outcome_grids import OutcomeGrid
+from streamdrift.packing import (
+    MAX_PART_BYTES,
+    PackedPairs,
+    PackedRows,
+    pack,
+    pack_pairs,
+    pack_rows,
+    unpack,
+    unpack_pairs,
+    unpack_rows,
+)
 from streamdrift.summaries.confusion import MAX_UNKNOWN, Confusion
 from streamdrift.summaries.coverage import DELAY_BINS, Coverage
 from streamdrift.summaries.curves import BINS, Curves
 from streamdrift.summaries.losses import Losses
-from streamdrift.summaries.outcome_summary import OutcomeKey, OutcomeSummary
+from streamdrift.summaries.outcome_summary import AnySummary, OutcomeKey, OutcomeSummary, UncountedOutcomes
 from streamdrift.summaries.outcomes import Outcomes
+from streamdrift.summaries.raw_rows import RawRows
 from streamdrift.summaries.tally import Tally
 
 
@@ -49,21 +60,30 @@ class PackedCoverage(msgspec.Struct, array_like=True, frozen=True):
 
 
 class OutcomePart(msgspec.Struct, array_like=True, frozen=True, tag="outcome/1"):
-    """An outcome summary, or a part of one. Parts add up."""
+    """A summary of one key, or a part of one. Parts add up.
+
+    Either it is counted, and has ``grid``, ``outcomes`` and ``errors``; or it has rows, unless all it has is coverage.
+    """
 
     key: OutcomeKey
-    grid_id: str
     start_us: int
-    outcomes: PackedOutcomes
+    """The start of the labels' tick."""
     coverage: PackedCoverage
-    errors: PackedPairs
+    grid: OutcomeGrid | None = None
+    """How the outcomes are counted: in each record, so that the log speaks for itself."""
+    outcomes: PackedOutcomes | None = None
+    errors: PackedPairs | None = None
+    rows: PackedRows | None = None
+    """Uncounted outcomes: see ``streamdrift.outcome_rows``."""
 
 
-def to_parts(key: OutcomeKey, start_us: int, summary: OutcomeSummary) -> list[OutcomePart]:
+def to_parts(key: OutcomeKey, start_us: int, summary: AnySummary) -> list[OutcomePart]:
     """A summary as one record, or as several of at most ``MAX_PART_BYTES``, as long as its sums fit into one.
 
     ``start_us`` is the start of the labels' tick.
     """
+    if isinstance(summary, UncountedOutcomes):
+        return list(_parts_of_rows(key, start_us, summary))
     whole = _part(key, start_us, summary, 0, 1)
     size = len(msgspec.msgpack.encode(whole))
     if size <= MAX_PART_BYTES:
@@ -82,27 +102,42 @@ def _part(key: OutcomeKey, start_us: int, summary: OutcomeSummary, part: int, pa
     curves = Curves(histograms, outcomes.curves.totals)
     return OutcomePart(
         key,
-        whole.grid.id,
         start_us,
-        pack_outcomes(Outcomes(whole.grid, outcomes.n, outcomes.confusion, curves, outcomes.losses)),
         pack_coverage(summary.coverage if part == 0 else Coverage.empty()),
+        whole.grid,
+        pack_outcomes(Outcomes(whole.grid, outcomes.n, outcomes.confusion, curves, outcomes.losses)),
         pack_pairs(summary.errors, start_us, part, parts),
     )
 
 
-def from_part(part: OutcomePart, grid: OutcomeGrid) -> OutcomeSummary:
-    """The summary that a record holds. ``grid`` is the one whose id the record names.
+def _parts_of_rows(key: OutcomeKey, start_us: int, summary: UncountedOutcomes) -> Iterator[OutcomePart]:
+    """The first part has the coverage; one part if there are no rows."""
+    coverage = pack_coverage(summary.coverage)
+    for rows in pack_rows(summary.rows, start_us):
+        yield OutcomePart(key, start_us, coverage, rows=rows)
+        coverage = pack_coverage(Coverage.empty())
+    if not summary.rows:
+        yield OutcomePart(key, start_us, coverage)
 
-    Raises ``StateError`` for a record that cannot be of this grid.
+
+def from_part(part: OutcomePart) -> AnySummary:
+    """The summary that a record holds.
+
+    Raises ``StateError`` for a record that cannot be of its grid, or that nobody wrote.
     """
     try:
-        return OutcomeSummary(
-            unpack_outcomes(part.outcomes, grid),
-            unpack_coverage(part.coverage),
-            unpack_pairs(part.errors, part.start_us),
-        )
+        return _from_part(part)
     except ValueError as error:
-        raise StateError(f"outcomes of model {part.key.model_id} do not fit their grid {grid.id}: {error}") from None
+        raise StateError(f"outcomes of model {part.key.model_id} are not what was written: {error}") from None
+
+
+def _from_part(part: OutcomePart) -> AnySummary:
+    coverage = unpack_coverage(part.coverage)
+    if part.grid is None:
+        return UncountedOutcomes(unpack_rows(part.rows, part.start_us) if part.rows else RawRows(), coverage)
+    if part.outcomes is None or part.errors is None:
+        raise ValueError(f"nothing is counted on the grid {part.grid.id}")
+    return OutcomeSummary(unpack_outcomes(part.outcomes, part.grid), coverage, unpack_pairs(part.errors, part.start_us))
 
 
 def pack_outcomes(outcomes: Outcomes) -> PackedOutcomes:

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from streamdrift.baselines import Baseline
 from streamdrift.detectors import effects
-from streamdrift.entries import pack, unpack
 from streamdrift.errors import StateError
 from streamdrift.grids import SPECIAL_SLOTS, Column, Kind
 from streamdrift.merging import merge_bins, merge_categories
+from streamdrift.packing import pack, unpack
 from streamdrift.summaries import Moments, Names, Summary
 
 WINDOW_BINS: Final = 32

@@ -33,6 +33,8 @@ DOMAIN = (
     "monitor",
     "outcome_entries",
     "outcome_grids",
+    "outcome_rows",
+    "packing",
     "performance",
     "policies",
     "privacy",

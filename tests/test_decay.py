@@ -65,7 +65,9 @@ def lived(world: World, partitions: int, seed: int) -> tuple[list[Verdict], list
         places = rng.permutation(np.flatnonzero(owner == partition))
         for key, summary in world.summaries(places).items():
             for part in to_parts(key, key.tick * TICK_US, summary):
-                ticks[key.of_tick.tick].append((key.of_window, from_part(part, BINARY)))
+                read = from_part(part)
+                assert isinstance(read, OutcomeSummary)
+                ticks[key.of_tick.tick].append((key.of_window, read))
 
     performance = Performance(CONFIG, BINARY)
     retraining = Retraining("fraud", [Policy("decay", (parse("accuracy below benchmark", 2),), DAY_US, 1_000)])

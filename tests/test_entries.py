@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from streamdrift import entries
+from streamdrift import entries, packing
 from streamdrift.entries import (
     BaselineSet,
     PartitionProgress,
@@ -24,15 +24,14 @@ from streamdrift.entries import (
     decode,
     encode,
     from_part,
-    pack,
     partition_of,
     progress,
     to_parts,
-    unpack,
 )
 from streamdrift.errors import StateError
 from streamdrift.events import Batch
 from streamdrift.grids import MAX_BINS, Column, Grid, Kind, blind_grid
+from streamdrift.packing import pack, unpack
 from streamdrift.summaries import Names, Pairs, RawRows, Row, Summary, SummaryKey
 from tests.support.batches import batches, grids
 
@@ -59,7 +58,7 @@ def written_and_read(summary: Summary, grid: Grid, start_us: int = START_US) -> 
 @unhurried
 @given(
     batch=grids().flatmap(batches),
-    size=st.sampled_from([10, 150, 400, 1_500, entries.MAX_PART_BYTES]),
+    size=st.sampled_from([10, 150, 400, 1_500, packing.MAX_PART_BYTES]),
     start_us=st.sampled_from([0, START_US, -7_000_000, 2**61]),
 )
 def test_the_parts_of_a_summary_add_up_to_it(batch: Batch, size: int, start_us: int) -> None:
@@ -125,8 +124,8 @@ def test_no_record_is_larger_than_allowed(numeric: int, categorical: int, names:
     grid, summary = wide(numeric, categorical, names, values)
     parts = to_parts(KEY, START_US, grid, summary)
     sizes = [len(encode(part)) for part in parts]
-    assert max(sizes) <= entries.MAX_PART_BYTES
-    assert len(sizes) <= 2 + 4 * sum(sizes) // entries.MAX_PART_BYTES
+    assert max(sizes) <= packing.MAX_PART_BYTES
+    assert len(sizes) <= 2 + 4 * sum(sizes) // packing.MAX_PART_BYTES
     assert written_and_read(summary, grid) == summary
 
 
@@ -137,8 +136,8 @@ def test_raw_rows_are_split_over_as_many_records_as_it_takes(rows: int, size: in
     raw = [Row(int(h), START_US + i, rng.bytes(size)) for i, h in enumerate(rng.integers(0, 2**63, rows))]
     summary = replace(Summary.empty(grid), events=rows, rows=RawRows.of(raw))
     sizes = [len(encode(part)) for part in to_parts(KEY, START_US, grid, summary)]
-    assert max(sizes) <= entries.MAX_PART_BYTES
-    assert len(sizes) <= 2 + 3 * sum(sizes) // entries.MAX_PART_BYTES
+    assert max(sizes) <= packing.MAX_PART_BYTES
+    assert len(sizes) <= 2 + 3 * sum(sizes) // packing.MAX_PART_BYTES
     assert written_and_read(summary, grid) == summary
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import reduce
-from operator import add
 
 import msgspec
 import numpy as np
@@ -12,26 +11,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamdrift import outcome_entries
-from streamdrift.entries import MAX_PART_BYTES, pack
+from streamdrift.entries import decode, encode
 from streamdrift.errors import StateError
 from streamdrift.outcome_entries import OutcomePart, from_part, pack_integers, to_parts, unpack_integers
 from streamdrift.outcome_grids import OutcomeGrid, Task
+from streamdrift.outcome_rows import added
+from streamdrift.packing import MAX_PART_BYTES, pack
 from streamdrift.summaries.coverage import Coverage, Fate
-from streamdrift.summaries.outcome_summary import OutcomeKey, OutcomeSummary
+from streamdrift.summaries.outcome_summary import AnySummary, OutcomeKey, OutcomeSummary, UncountedOutcomes
 from streamdrift.summaries.outcomes import LabelRows, Outcomes
 from streamdrift.summaries.pairs import Pairs
-from tests.support.outcomes import BINARY, GRIDS, MULTICLASS, REGRESSION, outcome_summaries
+from streamdrift.summaries.raw_rows import RawRows, Row
+from tests.support.outcomes import BINARY, GRIDS, MULTICLASS, REGRESSION, coverages, outcome_summaries
 
 few = settings(max_examples=60, deadline=None)
 KEY = OutcomeKey("fraud", "7", "", 17, 3)
-decoder = msgspec.msgpack.Decoder(OutcomePart)
 
 
-def read(parts: list[OutcomePart], grid: OutcomeGrid) -> OutcomeSummary:
+def read(parts: list[OutcomePart]) -> AnySummary:
     """What a reader makes of the records' bytes."""
-    decoded = [decoder.decode(msgspec.msgpack.encode(part)) for part in parts]
-    assert all((part.key, part.grid_id) == (KEY, grid.id) for part in decoded)
-    return reduce(add, (from_part(part, grid) for part in decoded))
+    summaries = []
+    for part in parts:
+        entry = decode(encode(part))
+        assert isinstance(entry, OutcomePart)
+        assert entry.key == KEY
+        summaries.append(from_part(entry))
+    return reduce(added, summaries)
 
 
 @few
@@ -39,7 +44,7 @@ def read(parts: list[OutcomePart], grid: OutcomeGrid) -> OutcomeSummary:
 def test_a_record_holds_the_summary(summary: OutcomeSummary) -> None:
     parts = to_parts(KEY, 2_000_000, summary)
     assert len(parts) == 1
-    assert read(parts, summary.outcomes.grid) == summary
+    assert read(parts) == summary
 
 
 @few
@@ -48,7 +53,7 @@ def test_parts_of_a_large_summary_add_up_to_it(summary: OutcomeSummary, bound: i
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(outcome_entries, "MAX_PART_BYTES", bound)
         parts = to_parts(KEY, 2_000_000, summary)
-    assert read(parts, summary.outcomes.grid) == summary
+    assert read(parts) == summary
 
 
 def test_the_largest_summaries_fit_into_records_that_every_broker_takes() -> None:
@@ -62,7 +67,7 @@ def test_the_largest_summaries_fit_into_records_that_every_broker_takes() -> Non
     parts = to_parts(KEY, 0, summary)
     assert len(parts) > 1
     assert max(len(msgspec.msgpack.encode(part)) for part in parts) <= MAX_PART_BYTES
-    assert read(parts, grid) == summary
+    assert read(parts) == summary
 
 
 @few
@@ -84,22 +89,41 @@ def test_a_record_of_another_grid_is_refused() -> None:
     summary = OutcomeSummary(Outcomes.of(rows), Coverage.empty(), Pairs.empty())
     [part] = to_parts(KEY, 0, summary)
     for grid in (MULTICLASS, REGRESSION):
-        with pytest.raises(StateError, match="do not fit their grid"):
-            from_part(part, grid)
+        with pytest.raises(StateError, match="not what was written"):
+            from_part(msgspec.structs.replace(part, grid=grid))
 
 
 def test_counts_that_nobody_wrote_are_refused() -> None:
     [part] = to_parts(KEY, 0, OutcomeSummary.empty(BINARY))
     replace = msgspec.structs.replace
     tally = outcome_entries.PackedTally
+    assert part.outcomes is not None
     far, none, zero = (
         tally(pack(np.array(steps)), pack(np.array(counts)))
         for steps, counts in (([10**6], [1]), ([1, 2], [1]), ([1], [0]))
     )
     for wrong in (far, none, zero):
         with pytest.raises(StateError):
-            from_part(replace(part, outcomes=replace(part.outcomes, histograms=wrong)), BINARY)
+            from_part(replace(part, outcomes=replace(part.outcomes, histograms=wrong)))
     with pytest.raises(StateError, match="fates"):
-        from_part(replace(part, coverage=replace(part.coverage, fates=(1,))), BINARY)
+        from_part(replace(part, coverage=replace(part.coverage, fates=(1,))))
     with pytest.raises(StateError, match="unknown"):
-        from_part(replace(part, outcomes=replace(part.outcomes, unknown=tuple(map(str, range(99))))), BINARY)
+        from_part(replace(part, outcomes=replace(part.outcomes, unknown=tuple(map(str, range(99))))))
+    with pytest.raises(StateError, match="nothing is counted"):
+        from_part(replace(part, outcomes=None))
+
+
+@few
+@given(coverages, st.lists(st.tuples(st.integers(0, 9), st.integers(-5, 9), st.binary(max_size=3)), max_size=20))
+def test_a_record_holds_what_is_not_counted_yet(coverage: Coverage, rows: list[tuple[int, int, bytes]]) -> None:
+    uncounted = UncountedOutcomes(RawRows.of(Row(h, 2_000_000 + time, payload) for h, time, payload in rows), coverage)
+    assert read(to_parts(KEY, 2_000_000, uncounted)) == uncounted
+
+
+def test_rows_that_are_not_counted_yet_are_split_over_records_that_every_broker_takes() -> None:
+    rng = np.random.default_rng(1)
+    rows = RawRows.of(Row(int(h), i, rng.bytes(300)) for i, h in enumerate(rng.integers(0, 2**63, 11_000)))
+    uncounted = UncountedOutcomes(rows, Coverage.of({Fate.LABELLED: 11_000}))
+    parts = to_parts(KEY, 0, uncounted)
+    assert max(len(encode(part)) for part in parts) <= MAX_PART_BYTES
+    assert read(parts) == uncounted

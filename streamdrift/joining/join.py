@@ -41,6 +41,7 @@ from streamdrift.joining.rows import (
 )
 from streamdrift.joining.state import STATE, VERSIONS, State, Store, Versions
 from streamdrift.summaries.coverage import Fate
+from streamdrift.ticks import END_OF_TIME, NEVER
 
 MAX_CHANGES: Final = 50_000
 """Rows after which a commit is due, and most that expire or are left out in one."""
@@ -99,6 +100,13 @@ class Positions(NamedTuple):
     labels: int
 
 
+class Watermarks(NamedTuple):
+    """Up to which time (microseconds) the logs of predictions and of labels are complete."""
+
+    predictions: int
+    labels: int
+
+
 def threshold(rung: int) -> int:
     """Rows whose rank is below it are kept: 7/8 of them for each rung."""
     kept: int = 7**rung << 64
@@ -125,6 +133,8 @@ class Join:
         self._done: list[bytes] = []
         self._collected = Collected()
         self._encoded: dict[bytes, bytes | None] = {}
+        self.settled = True
+        """Whether all that was due came out with ``result``; else another commit is to follow at once."""
         self._limit = threshold(self._state.rung)
 
     @property
@@ -152,7 +162,8 @@ class Join:
         for key, event in zip(keys, fresh, strict=True):
             clock = max(clock, event.time)
             version = self._number(event.model_id, event.model_version)
-            self._predict(key, Predicted(version, event.time, clock - event.time, event.prediction))
+            predicted = Predicted(version, event.time, clock - event.time, event.prediction)
+            self._predict(key, predicted, self._bounds.predicted_at(predicted))
         state.predictions_clock = clock
         state.predictions_offset = max(state.predictions_offset, next_offset)
 
@@ -168,7 +179,8 @@ class Join:
             label = Label(event.label, event.value, event.time, clock - event.time, event.revision)
             model = self._number(event.model_id, "")
             if event.prediction is not None and not isinstance(self._rows.get(key), Predicted):
-                self._predict(key, Predicted(model, event.time, 0, event.prediction))
+                own = Predicted(model, event.time, 0, event.prediction)
+                self._predict(key, own, self._bounds.labelled_at(label))
             self._label(key, model, label)
         state.labels_clock = clock
         state.labels_offset = max(state.labels_offset, next_offset)
@@ -181,6 +193,27 @@ class Join:
         if labels_us is not None:
             state.labels_clock = max(state.labels_clock, labels_us)
 
+    def end(self, *, predictions: bool = False, labels: bool = False) -> None:
+        """Nothing more will come in a log: what only it could still change is decided in the commits that follow."""
+        self._state.predictions_ended |= predictions
+        self._state.labels_ended |= labels
+
+    @property
+    def watermarks(self) -> Watermarks:
+        """What may be published with ``result``, behind its outcomes and fates."""
+        state, bounds = self._state, self._bounds
+        predictions = max(NEVER, state.predictions_clock - bounds.predictions_lateness_us)
+        labels = max(NEVER, state.labels_clock - bounds.labels_lateness_us)
+        if self._ended and not self.settled:
+            return Watermarks(predictions, labels)
+        return Watermarks(
+            END_OF_TIME if state.predictions_ended else predictions, END_OF_TIME if state.labels_ended else labels
+        )
+
+    @property
+    def _ended(self) -> bool:
+        return self._state.predictions_ended and self._state.labels_ended
+
     def result(self) -> Result:
         """Let go of what is due, and say all that came of it. Only ``commit`` or ``abort`` may follow.
 
@@ -189,12 +222,15 @@ class Join:
         state, out = self._state, self._collected
         if state.leaving_out:
             self._leave_out()
-        self._expire(Queue.PREDICTED, min(state.predictions_clock, state.labels_clock))
-        self._expire(Queue.WAITING, state.predictions_clock)
+        predictions_clock, labels_clock = self._clocks
+        passed = self._expire(Queue.PREDICTED, min(predictions_clock, labels_clock))
+        passed &= self._expire(Queue.WAITING, predictions_clock)
+        self.settled = passed and not (self._due and self._ended)
         if state.rows > self._bounds.max_rows and not state.leaving_out:
             state.rung += 1
             state.leaving_out = True
         state.counts = [a + b for a, b in zip(state.counts, out.counts, strict=True)]
+        state.published = max(state.published, min(self.watermarks))
         rows = ((key, self._rows[key]) for key in sorted(self._changed))
         self._encoded = {key: None if row is None else encode_row(row) for key, row in rows}
         changes = [Change(key, value) for key, value in self._encoded.items()]
@@ -224,20 +260,29 @@ class Join:
                 self._numbers[version] = number
         return number
 
-    def _predict(self, key: bytes, predicted: Predicted) -> None:
+    @property
+    def _clocks(self) -> tuple[int, int]:
+        """Those of predictions and labels; that of a log which has ended is beyond all time."""
+        state = self._state
+        return (
+            END_OF_TIME if state.predictions_ended else state.predictions_clock,
+            END_OF_TIME if state.labels_ended else state.labels_clock,
+        )
+
+    def _predict(self, key: bytes, predicted: Predicted, decided: int) -> None:
         if key not in self._rows:  # beyond the threshold
-            self._collected.fate(Fate.PREDICTED, predicted.version, predicted.time, predicted.time)
-            self._collected.fate(Fate.SAMPLED_OUT, predicted.version, predicted.time, predicted.time)
+            self._collected.fate(Fate.PREDICTED, predicted.version, predicted.time, decided)
+            self._collected.fate(Fate.SAMPLED_OUT, predicted.version, predicted.time, decided)
             return
         row = self._rows[key]
-        after = matching.take_prediction(key, row, predicted, self._bounds, self._collected)
+        after = matching.take_prediction(key, row, predicted, decided, self._bounds, self._collected)
         self._put(key, row, after)
         if after is not row:
             self._enqueue(key, after)
 
     def _label(self, key: bytes, model: int, label: Label) -> None:
         if key not in self._rows:  # beyond the threshold
-            self._collected.fate(Fate.UNHEARD, model, label.time, label.time)
+            self._collected.fate(Fate.UNHEARD, model, label.time, self._bounds.labelled_at(label))
             return
         row = self._rows[key]
         after = matching.take_label(key, row, model, label, self._bounds, self._collected)
@@ -257,28 +302,31 @@ class Join:
         for place in due_of(row, self._bounds):
             self._due.setdefault(place, []).append(key[1:])
 
-    def _expire(self, queue: Queue, clock: int) -> None:
-        """Look at rows whose part of a bound is over."""
+    def _expire(self, queue: Queue, clock: int) -> bool:
+        """Look at rows whose part of a bound is over; whether these were all."""
         room = MAX_CHANGES
-        for entry, hashes in self._store.queue(queue, clock // queue_width(queue, self._bounds), _ENTRIES):
+        predictions_clock, labels_clock = self._clocks
+        found = self._store.queue(queue, clock // queue_width(queue, self._bounds), _ENTRIES)
+        for entry, hashes in found:
             keys = [ROW + hashes[i : i + HASH_BYTES] for i in range(0, len(hashes), HASH_BYTES)]
             self._load(keys)
             for key in keys:
                 row = self._rows.get(key)
                 if row is not None:
-                    clocks = self._state.labels_clock, self._state.predictions_clock
+                    clocks = labels_clock, predictions_clock, self._state.published
                     self._put(key, row, matching.expire(row, *clocks, self._bounds, self._collected))
             self._done.append(entry)
             room -= len(keys)
             if room <= 0:
-                return
+                return False
+        return len(found) < _ENTRIES
 
     def _leave_out(self) -> None:
         """Remove rows beyond the threshold, as many as one commit may."""
         found = self._store.rows_from(ROW + min(self._limit, _LAST).to_bytes(8, "big"), MAX_CHANGES)
         for key, value in found:
             row = decode_row(value)
-            matching.leave_out(row, self._collected)
+            matching.leave_out(row, self._state.published, self._collected)
             self._put(key, row, None)
         self._state.leaving_out = len(found) == MAX_CHANGES
 

@@ -10,6 +10,10 @@ that was read at clock P, and a label of time τ that was read at clock L, meet 
 Both sides of both are known from each side's own log, and a row keeps what the other side needs. A row is removed once
 no clock can fulfil its rule any more, so removing it, early or late, changes no result.
 
+Which tick folds an outcome follows from the same prefixes. It is the label's own, unless that tick was over by the
+watermark (clock less allowed lateness) of either log when its half of the pair was read: then it is the first tick
+that was not. Whichever half was read last, what is published of this partition was not beyond it.
+
 Of the labels that a prediction meets, in the order of their log, the first counts; one of a higher revision replaces
 it, and any other is a duplicate. The first prediction of an id counts, and the same event again does not, except
 one that is read later than ``label_delay`` by its own log's clock: that one has expired, be it the first or not. An id
@@ -41,10 +45,25 @@ class Bounds:
     """Likewise a label without a prediction."""
     max_rows: int
     """Beyond it, rows are left out by the hashes of their ids."""
+    predictions_lateness_us: int = 0
+    """How far the watermark of the predictions' log is behind its clock."""
+    labels_lateness_us: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.label_delay_us, self.orphan_wait_us) < 0 or self.max_rows < 1:
+        lateness = min(self.predictions_lateness_us, self.labels_lateness_us)
+        if min(self.label_delay_us, self.orphan_wait_us, lateness) < 0 or self.max_rows < 1:
             raise ValueError("the bounds of a join must not be negative, and one row must fit")
+
+    def predicted_at(self, predicted: Predicted) -> int:
+        """The time whose tick counts a prediction: its own, or that of the watermark at which it was read."""
+        return max(predicted.time, predicted.clock - self.predictions_lateness_us)
+
+    def labelled_at(self, label: Label, predicted: Predicted | None = None) -> int:
+        """The time whose tick counts a label, and the outcome of a prediction that it meets."""
+        read = label.clock - self.labels_lateness_us
+        if predicted is not None:
+            read = max(read, predicted.clock - self.predictions_lateness_us)
+        return max(label.time, read)
 
     def meet(self, predicted: Predicted, label: Label) -> bool:
         return (
@@ -52,17 +71,19 @@ class Bounds:
         )
 
 
-def take_prediction(key: bytes, row: Row | None, predicted: Predicted, bounds: Bounds, out: Collected) -> Row | None:
-    """The row after a prediction was read; ``row`` is what was there before."""
+def take_prediction(
+    key: bytes, row: Row | None, predicted: Predicted, decided: int, bounds: Bounds, out: Collected
+) -> Row | None:
+    """The row after a prediction was read; ``row`` is what was there before, ``decided`` when it counts."""
     if predicted.behind > bounds.label_delay_us:
         # Whether it came before nobody can say any more; so it must not matter whether its row is still there.
-        out.fate(Fate.PREDICTED, predicted.version, predicted.time, predicted.time)
-        out.fate(Fate.EXPIRED, predicted.version, predicted.time, predicted.time + bounds.label_delay_us)
+        out.fate(Fate.PREDICTED, predicted.version, predicted.time, decided)
+        out.fate(Fate.EXPIRED, predicted.version, predicted.time, max(predicted.time + bounds.label_delay_us, decided))
         return row
     if isinstance(row, Predicted):
-        out.fate(Fate.REPEATED, predicted.version, predicted.time, predicted.time)
+        out.fate(Fate.REPEATED, predicted.version, predicted.time, decided)
         return row
-    out.fate(Fate.PREDICTED, predicted.version, predicted.time, predicted.time)
+    out.fate(Fate.PREDICTED, predicted.version, predicted.time, decided)
     for label in row.labels if row else ():
         predicted = _hear(key, predicted, label, bounds, out)
     return predicted
@@ -74,49 +95,52 @@ def take_label(key: bytes, row: Row | None, model: int, label: Label, bounds: Bo
         return _hear(key, row, label, bounds, out)
     waiting = row.labels if row else ()
     if len(waiting) >= MAX_WAITING:
-        out.fate(Fate.ORPHAN, model, label.time, label.time + bounds.orphan_wait_us)
+        decided = max(label.time + bounds.orphan_wait_us, bounds.labelled_at(label))
+        out.fate(Fate.ORPHAN, model, label.time, decided)
         return Waiting(model, waiting)
     return Waiting(model, (*waiting, label))
 
 
-def expire(row: Row, labels_clock: int, predictions_clock: int, bounds: Bounds, out: Collected) -> Row | None:
-    """What is left of a row at these clocks."""
+def expire(
+    row: Row, labels_clock: int, predictions_clock: int, published: int, bounds: Bounds, out: Collected
+) -> Row | None:
+    """What is left of a row at these clocks; nothing is decided before ``published``."""
     if isinstance(row, Predicted):
         end = row.time + bounds.label_delay_us
         if min(labels_clock, predictions_clock) <= end:
             return row
         if row.label is None:
-            out.fate(Fate.EXPIRED, row.version, row.time, end)
+            out.fate(Fate.EXPIRED, row.version, row.time, max(end, published))
         return None
     kept = tuple(label for label in row.labels if predictions_clock <= label.time + bounds.orphan_wait_us)
     for label in row.labels:
         if predictions_clock > label.time + bounds.orphan_wait_us:
-            out.fate(Fate.ORPHAN, row.model, label.time, label.time + bounds.orphan_wait_us)
+            out.fate(Fate.ORPHAN, row.model, label.time, max(label.time + bounds.orphan_wait_us, published))
     return msgspec.structs.replace(row, labels=kept) if kept else None
 
 
-def leave_out(row: Row, out: Collected) -> None:
+def leave_out(row: Row, published: int, out: Collected) -> None:
     """Count a row for which there is no room any more. An outcome that is known stays."""
     if isinstance(row, Waiting):
         for label in row.labels:
-            out.fate(Fate.UNHEARD, row.model, label.time, label.time)
+            out.fate(Fate.UNHEARD, row.model, label.time, max(label.time, published))
     elif row.label is None:
-        out.fate(Fate.SAMPLED_OUT, row.version, row.time, row.time)
+        out.fate(Fate.SAMPLED_OUT, row.version, row.time, max(row.time, published))
 
 
 def _hear(key: bytes, row: Predicted, label: Label, bounds: Bounds, out: Collected) -> Predicted:
     """The prediction after a label of its id."""
-    known = row.label
+    known, decided = row.label, bounds.labelled_at(label, row)
     if not bounds.meet(row, label):
-        out.fate(Fate.ORPHAN, row.version, label.time, label.time + bounds.orphan_wait_us)
+        out.fate(Fate.ORPHAN, row.version, label.time, max(label.time + bounds.orphan_wait_us, decided))
         return row
     if known is not None and label.revision <= known.revision:
-        out.fate(Fate.DUPLICATE, row.version, row.time, label.time)
+        out.fate(Fate.DUPLICATE, row.version, row.time, decided)
         return row
     if known is None:
-        out.fate(Fate.LABELLED, row.version, row.time, label.time)
+        out.fate(Fate.LABELLED, row.version, row.time, decided, label.time - row.time)
     else:
-        out.fate(Fate.REVISED, row.version, row.time, label.time)
-        out.outcome(-1, key, row, msgspec.structs.replace(known, time=label.time), revised=True)
-    out.outcome(+1, key, row, label, revised=known is not None)
+        out.fate(Fate.REVISED, row.version, row.time, decided)
+        out.outcome(-1, key, row, msgspec.structs.replace(known, time=label.time), decided, revised=True)
+    out.outcome(+1, key, row, label, decided, revised=known is not None)
     return msgspec.structs.replace(row, label=label)

@@ -31,7 +31,9 @@ class OutcomeBatch:
     prediction_times: NDArray[np.int64]
     """Microseconds: whose window reports the outcome."""
     label_times: NDArray[np.int64]
-    """Microseconds: whose tick folds it."""
+    """Microseconds."""
+    decided: NDArray[np.int64]
+    """Microseconds: whose tick folds it; later than the label's time where that one's tick may be over."""
     signs: NDArray[np.int8]
     hashes: NDArray[np.uint64]
     """Half the hash of model and prediction id: orders and samples raw values."""
@@ -59,12 +61,14 @@ class FateBatch:
     """Microseconds: of the prediction, whose window counts it; of an orphan, its own."""
     decided: NDArray[np.int64]
     """Microseconds: whose tick folds it."""
+    delays: NDArray[np.int64]
+    """Microseconds from a labelled prediction to its label; 0 for other fates."""
 
     def __len__(self) -> int:
         return len(self.fates)
 
 
-_Outcome = tuple[int, bool, bytes, int, Prediction, Label]
+_Outcome = tuple[int, bool, bytes, int, int, Prediction, Label]
 
 
 @dataclass(slots=True)
@@ -72,16 +76,19 @@ class Collected:
     """Outcomes and fates as they arise, by number of the version."""
 
     outcomes: dict[int, list[_Outcome]] = field(default_factory=dict)
-    fates: dict[int, list[tuple[int, int, int]]] = field(default_factory=dict)
+    fates: dict[int, list[tuple[int, int, int, int]]] = field(default_factory=dict)
     counts: list[int] = field(default_factory=lambda: [0] * len(Fate))
     """By ``Fate``."""
 
-    def outcome(self, sign: int, key: bytes, row: Predicted, label: Label, *, revised: bool = False) -> None:
-        self.outcomes.setdefault(row.version, []).append((sign, revised, key, row.time, row.prediction, label))
+    def outcome(
+        self, sign: int, key: bytes, row: Predicted, label: Label, decided: int, *, revised: bool = False
+    ) -> None:
+        told = (sign, revised, key, row.time, decided, row.prediction, label)
+        self.outcomes.setdefault(row.version, []).append(told)
 
-    def fate(self, fate: Fate, version: int, time: int, decided: int) -> None:
+    def fate(self, fate: Fate, version: int, time: int, decided: int, delay: int = 0) -> None:
         self.counts[fate] += 1
-        self.fates.setdefault(version, []).append((fate, time, decided))
+        self.fates.setdefault(version, []).append((fate, time, decided, delay))
 
     def outcome_batches(self, versions: Sequence[Version]) -> list[OutcomeBatch]:
         """``versions`` by their numbers. In the order of the versions' names."""
@@ -93,16 +100,17 @@ class Collected:
         found = []
         for number, rows in self.fates.items():
             columns = np.array(rows, dtype=np.int64).T
-            found.append(FateBatch(versions[number], columns[0].astype(np.int8), columns[1], columns[2]))
+            found.append(FateBatch(versions[number], columns[0].astype(np.int8), *columns[1:]))
         return sorted(found, key=lambda batch: batch.version)
 
 
 def _outcome_batch(version: Version, rows: Sequence[_Outcome]) -> OutcomeBatch:
-    signs, revised, keys, times, predictions, labels = zip(*rows, strict=True)
+    signs, revised, keys, times, decided, predictions, labels = zip(*rows, strict=True)
     return OutcomeBatch(
         version,
         np.array(times, dtype=np.int64),
         np.array([label.time for label in labels], dtype=np.int64),
+        np.array(decided, dtype=np.int64),
         np.array(signs, dtype=np.int8),
         np.array([rank_of(key) for key in keys], dtype=np.uint64),
         np.array(revised, dtype=np.bool_),

@@ -11,6 +11,7 @@ from streamdrift.errors import StateError
 from streamdrift.joining.outcomes import Version
 from streamdrift.joining.queues import Place, Queue
 from streamdrift.summaries.coverage import Fate
+from streamdrift.ticks import NEVER
 
 FORMAT: Final = 1
 """Of rows and of what stands beside them."""
@@ -26,8 +27,8 @@ class State(msgspec.Struct, array_like=True):
     predictions_offset: int = 0
     """The next record of predictions-p to be read."""
     labels_offset: int = 0
-    predictions_clock: int = -(1 << 62)
-    labels_clock: int = -(1 << 62)
+    predictions_clock: int = NEVER
+    labels_clock: int = NEVER
     rung: int = 0
     """How often rows were left out for room; see ``join.threshold``. It only ever rises."""
     leaving_out: bool = False
@@ -39,6 +40,11 @@ class State(msgspec.Struct, array_like=True):
     """Fates since the store began, by ``Fate``."""
     queued: int = 0
     """Entries of the queues so far: numbers the next one. Means something in its own store alone."""
+    predictions_ended: bool = False
+    """Whether the log of predictions says that nothing more will come."""
+    labels_ended: bool = False
+    published: int = NEVER
+    """The watermark of the partition as it was told last: no outcome and no fate is decided before it."""
 
 
 class Versions(msgspec.Struct, array_like=True):

@@ -18,6 +18,7 @@ from streamdrift.outcome_grids import OutcomeGrid
 from streamdrift.summaries.coverage import Coverage
 from streamdrift.summaries.outcomes import Outcomes
 from streamdrift.summaries.pairs import Pairs
+from streamdrift.summaries.raw_rows import RawRows
 from streamdrift.summaries.summary import SummaryKey
 
 
@@ -70,3 +71,18 @@ class OutcomeSummary:
         return OutcomeSummary(
             self.outcomes + other.outcomes, self.coverage + other.coverage, self.errors + other.errors
         )
+
+
+@dataclass(frozen=True, slots=True)
+class UncountedOutcomes:
+    """The same while nobody has said how outcomes of the model are counted: see ``streamdrift.outcome_rows``."""
+
+    rows: RawRows
+    """A row each; those beyond the bounds of raw rows are left out, and counted."""
+    coverage: Coverage
+
+    def __add__(self, other: UncountedOutcomes) -> UncountedOutcomes:
+        return UncountedOutcomes(self.rows + other.rows, self.coverage + other.coverage)
+
+
+AnySummary = OutcomeSummary | UncountedOutcomes

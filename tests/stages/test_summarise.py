@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from streamdrift.codecs import At, EventTime, Source
 from streamdrift.codecs import Mapping as EventMapping
 from streamdrift.entries import (
-    MAX_PART_BYTES,
     LogEntry,
     Progress,
     SummaryPart,
@@ -30,6 +29,7 @@ from streamdrift.entries import (
 from streamdrift.errors import FatalError, StateError
 from streamdrift.events import SourceKind
 from streamdrift.grids import MAX_BINS, SCORE, Column, Grid, Kind, Role, blind_grid
+from streamdrift.packing import MAX_PART_BYTES
 from streamdrift.records import NO_TIMESTAMP, Commit, Headers, OutputRecord, Position, RecordBatch, TopicPartition
 from streamdrift.stages import summarise
 from streamdrift.stages.stage import Stage
