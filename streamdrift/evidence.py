@@ -35,14 +35,21 @@ class Contribution(msgspec.Struct, frozen=True):
     feature: str
     psi: float
     peak: float
-    """Its largest PSI in this incident."""
+    """Its largest strength in this incident."""
     onset: int
     quality: bool
     """Whether missing, unseen and mistyped values make more than half of the change."""
     phrase: str
     """What happened to it, without a time: ``amount shifted up 0.9 sd (about +18)``."""
     data: Mapping[str, Any]
-    """Its element of ``features`` in the alert."""
+    """Its element of ``features`` in the alert, or of ``metrics``."""
+    shortfall: float | None = None
+    """By how much a metric is worse than its benchmark; None for what drifts."""
+
+    @property
+    def strength(self) -> float:
+        """What tells whether it grew: PSI, or the shortfall."""
+        return self.psi if self.shortfall is None else self.shortfall
 
 
 def rfc3339(time_us: int) -> str:
@@ -81,23 +88,30 @@ def describe(finding: Finding, grid: Grid, reference: Reference | None, ticks: T
     return Contribution(finding.column, finding.detector, column.name, psi, psi, finding.onset, quality, phrase, data)
 
 
-def feature_data(contributions: Sequence[Contribution]) -> list[dict[str, Any]]:
-    """The ``features`` of an alert: all of them, with the histograms of the first ones."""
-    return [
-        {key: value for key, value in c.data.items() if i < MAX_HISTOGRAMS or key not in _HISTOGRAMS}
-        for i, c in enumerate(contributions)
-    ]
+def evidence_data(contributions: Sequence[Contribution]) -> dict[str, list[dict[str, Any]]]:
+    """``features`` of an alert: all that drift, with the histograms of the first ones; ``metrics`` where there are."""
+    features: list[dict[str, Any]] = []
+    metrics: list[dict[str, Any]] = []
+    for i, c in enumerate(contributions):
+        shown = {key: value for key, value in c.data.items() if i < MAX_HISTOGRAMS or key not in _HISTOGRAMS}
+        (features if c.shortfall is None else metrics).append(shown)
+    return {"features": features} | ({"metrics": metrics} if metrics else {})
 
 
 def sentence(contributions: Sequence[Contribution], kind: str, resolution: str | None, ticks: Ticks) -> str:
     """The summary of an incident: its first column, since when, and how many are with it; or why it ended."""
     first, *others = contributions
     names = {c.feature for c in others} - {first.feature}
-    more = f"; {len(names):,} other feature{'s' if len(names) > 1 else ''} with it" if names else ""
+    what = "feature" if first.shortfall is None else "metric"
+    more = f"; {len(names):,} other {what}{'s' if len(names) > 1 else ''} with it" if names else ""
     if resolution is None:
         return f"{first.phrase} since {_minute(first.onset * ticks.length_us)}{more}"
-    if resolution != "recovered":
+    if resolution == "version_retired":
+        end = "is watched no more"
+    elif resolution != "recovered":
         end = "is compared with a new baseline now"
+    elif "benchmark" in first.data:
+        end = "is close to its benchmark again"
     elif "baseline" in first.data:
         end = "is close to the baseline again"
     else:

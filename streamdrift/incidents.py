@@ -23,7 +23,7 @@ import msgspec
 
 from streamdrift.detectors.detector import Finding, Ticks
 from streamdrift.errors import StateError
-from streamdrift.evidence import Contribution, describe, feature_data, rfc3339, sentence
+from streamdrift.evidence import Contribution, describe, evidence_data, rfc3339, sentence
 from streamdrift.grids import Grid, Role, content_id
 from streamdrift.ticks import MICROSECONDS
 from streamdrift.windows import Reference
@@ -36,7 +36,7 @@ CRITICAL_AFTER_US: Final = 15 * MINUTE_US
 CRITICAL_PSI: Final = 0.25
 UPDATE_EVERY_US: Final = 60 * MINUTE_US
 UPDATE_CHANGE: Final = 0.25
-"""Relative change of an incident's largest PSI that is worth an update."""
+"""Relative change of an incident's largest PSI, or shortfall, that is worth an update."""
 MAX_CORROBORATING: Final = 20
 """Detections kept of one detector on one stream."""
 RECOVERED: Final = "recovered"
@@ -67,6 +67,9 @@ class DriftKind(StrEnum):
     DATA_DRIFT = "data_drift"
     DATA_QUALITY = "data_quality"
     PREDICTION_DRIFT = "prediction_drift"
+    LABEL_DRIFT = "label_drift"
+    CONCEPT_DRIFT = "concept_drift"
+    PERFORMANCE = "performance"
 
 
 class Corroboration(msgspec.Struct, frozen=True):
@@ -108,7 +111,7 @@ class Incident(msgspec.Struct):
     """The tick since which its largest PSI has been critical."""
     told_psi: float = 0.0
     told_at: int = 0
-    """Largest PSI in, and tick of, the last message."""
+    """Largest strength in, and tick of, the last message."""
     summary: str = ""
 
     @property
@@ -116,9 +119,18 @@ class Incident(msgspec.Struct):
         return max((c.psi for c in self.contributions.values()), default=0.0)
 
     @property
+    def strength(self) -> float:
+        return max((c.strength for c in self.contributions.values()), default=0.0)
+
+    @property
     def drifts(self) -> bool:
         """Whether the last look at any column would be reason enough for an alarm."""
-        return any(c.data["evidence_ratio"] >= 1 for c in self.contributions.values())
+        return any(c.data.get("evidence_ratio", 1.0) >= 1 for c in self.contributions.values())
+
+    @property
+    def is_shortfall(self) -> bool:
+        """Whether a metric is below its benchmark: that is critical however long it lasts."""
+        return any(c.shortfall is not None for c in self.contributions.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +145,36 @@ class Subject:
     """``learning`` or ``calibrating`` while there is no baseline yet: then only River's alarms open incidents."""
 
 
-class Incidents:
-    """The open incidents of one model version and segment."""
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A look at one thing that may be part of an incident."""
 
-    def __init__(self, subject: Subject, grid: Grid, reference: Reference | None, ticks: Ticks) -> None:
+    key: str
+    """What was looked at, and by whom; of all kinds together each once."""
+    kind: DriftKind
+    """What it would be an incident of, unless it is part of one already."""
+    contribution: Contribution | None
+    """None: it is part of none, or no longer."""
+
+
+def sighting(finding: Finding, grid: Grid, reference: Reference | None, ticks: Ticks) -> Sighting:
+    """What a detector found in a column."""
+    key = f"{finding.column}/{finding.detector}"
+    if not finding.alarm:
+        return Sighting(key, DriftKind.DATA_DRIFT, None)
+    contribution = describe(finding, grid, reference, ticks)
+    if grid.columns[finding.column].role is Role.PREDICTION:
+        return Sighting(key, DriftKind.PREDICTION_DRIFT, contribution)
+    return Sighting(key, DriftKind.DATA_QUALITY if contribution.quality else DriftKind.DATA_DRIFT, contribution)
+
+
+class Incidents:
+    """The open incidents of one model version and segment. Things that drift are numbered below ``columns``."""
+
+    def __init__(self, subject: Subject, ticks: Ticks, columns: int) -> None:
         self._subject = subject
-        self._grid = grid
-        self._reference = reference
         self._ticks = ticks
+        self._columns = columns
         self._open: dict[DriftKind, Incident] = {}
         self._corroborating: list[Corroboration] = []
 
@@ -155,11 +189,11 @@ class Incidents:
         if len(of_stream) > MAX_CORROBORATING:
             self._corroborating.remove(of_stream[0])
 
-    def close(self, tick: int, findings: Iterable[Finding]) -> list[Alert]:
-        """Take the findings of a closed tick; the messages that follow from it, in a fixed order."""
+    def close(self, tick: int, sightings: Iterable[Sighting]) -> list[Alert]:
+        """Take what was seen at the close of a tick; the messages that follow from it, in a fixed order."""
         before = {kind: set(incident.contributions) for kind, incident in self._open.items()}
-        for finding in findings:
-            self._take(tick, finding)
+        for seen in sightings:
+            self._take(tick, seen)
         alerts = []
         for kind in sorted(self._open):
             incident = self._open[kind]
@@ -194,33 +228,27 @@ class Incidents:
         except msgspec.ValidationError as error:
             raise StateError(f"incidents: {error}") from None
         columns = {c.column for i in incidents for c in (*i.contributions.values(), *i.recovered.values())}
-        if not columns <= set(range(len(self._grid.columns))):
+        if not columns <= set(range(self._columns)):
             raise StateError("incidents: the state is of another grid")
         self._open = {incident.kind: incident for incident in incidents}
         self._corroborating = corroborating
 
-    def _take(self, tick: int, finding: Finding) -> None:
-        key = f"{finding.column}/{finding.detector}"
+    def _take(self, tick: int, seen: Sighting) -> None:
+        key, contribution = seen.key, seen.contribution
         kind = next((kind for kind, incident in self._open.items() if key in incident.contributions), None)
-        if not finding.alarm:
+        if contribution is None:
             if kind is not None:
                 incident = self._open[kind]
                 incident.recovered[key] = incident.contributions.pop(key)
             return
-        contribution = describe(finding, self._grid, self._reference, self._ticks)
-        kind = kind or self._kind_of(finding, contribution)
+        kind = kind or seen.kind
         if kind not in self._open:
             self._open[kind] = Incident(self._id(kind, tick), kind, tick)
         incident = self._open[kind]
         before = incident.contributions.get(key) or incident.recovered.pop(key, None)
         if before is not None:
-            contribution = msgspec.structs.replace(contribution, peak=max(before.peak, contribution.psi))
+            contribution = msgspec.structs.replace(contribution, peak=max(before.peak, contribution.strength))
         incident.contributions[key] = contribution
-
-    def _kind_of(self, finding: Finding, contribution: Contribution) -> DriftKind:
-        if self._grid.columns[finding.column].role is Role.PREDICTION:
-            return DriftKind.PREDICTION_DRIFT
-        return DriftKind.DATA_QUALITY if contribution.quality else DriftKind.DATA_DRIFT
 
     def _id(self, kind: DriftKind, tick: int) -> str:
         subject = self._subject
@@ -249,7 +277,7 @@ class Incidents:
         An effect for which the evidence is not enough any more is on its way to recovery, which is told of once it is
         certain.
         """
-        change = abs(incident.psi - incident.told_psi)
+        change = abs(incident.strength - incident.told_psi)
         notable = incident.drifts and change > UPDATE_CHANGE * incident.told_psi
         return notable and tick >= self._update_tick(incident)
 
@@ -257,6 +285,8 @@ class Incidents:
         return self._ticks.ending_at(self._ticks.end_us(incident.told_at) + UPDATE_EVERY_US)
 
     def _severity(self, tick: int, incident: Incident) -> Severity:
+        if incident.is_shortfall:
+            return Severity.CRITICAL
         if tick < self._warning_tick(incident) or incident.psi < WARNING_PSI:
             return Severity.INFO
         critical = self._critical_tick(incident)
@@ -287,11 +317,11 @@ class Incidents:
     def _tell(self, tick: int, incident: Incident, phase: Phase, resolution: str = RECOVERED) -> Alert:
         sequence = incident.sequence
         incident.sequence += 1
-        incident.told_psi, incident.told_at = incident.psi, tick
+        incident.told_psi, incident.told_at = incident.strength, tick
         ended = phase is Phase.RESOLVED
         contributions = incident.recovered if ended else incident.contributions
         # An end is told of what drifted most, not of what came back last.
-        strength = operator.attrgetter("peak" if ended else "psi")
+        strength = operator.attrgetter("peak" if ended else "strength")
         ordered = sorted(contributions.values(), key=lambda c: (-strength(c), c.column, c.detector))
         onset = min(c.onset for c in ordered)
         incident.summary = sentence(ordered, incident.kind, resolution if ended else None, self._ticks)
@@ -304,7 +334,7 @@ class Incidents:
             "model_version": self._subject.model_version,
             "segment": dict(self._subject.segment),
             "summary": incident.summary,
-            "features": feature_data(ordered),
+            **evidence_data(ordered),
             "corroborating": self._support(onset - max(0, incident.started - onset), ordered),
             "event_time": rfc3339(self._ticks.end_us(tick)),
             "baseline_id": self._subject.baseline_id,

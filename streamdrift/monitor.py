@@ -19,7 +19,7 @@ from streamdrift.detectors.detector import Detector, Finding, Ticks
 from streamdrift.errors import StateError
 from streamdrift.evidence import MAX_UNSEEN_NAMED
 from streamdrift.grids import SPECIAL_SLOTS, Grid, Kind, blind_grid
-from streamdrift.incidents import Alert, Incident, Incidents, Phase, Severity, Subject
+from streamdrift.incidents import Alert, Incident, Incidents, Phase, Severity, Subject, sighting
 from streamdrift.published import PANES, PublishedWindow
 from streamdrift.status import FeatureState, FeatureStatus, IncidentStatus, ModelState, ModelStatus
 from streamdrift.streams import RiverStream, watches
@@ -88,7 +88,7 @@ class Monitor:
         self._published = PublishedWindow(reference, self._ticks, config.window_us) if reference else None
         self._streams = watches(config.river, self.grid, config.window_us, self._ticks)
         subject = Subject(model_id, model_version, {}, baseline.id if baseline else None, self.state)
-        self._incidents = Incidents(subject, self.grid, reference, self._ticks)
+        self._incidents = Incidents(subject, self._ticks, len(self.grid.columns))
         self.fence: int | None = None
         """The last tick that was closed here."""
         self._events = 0
@@ -121,7 +121,8 @@ class Monitor:
             self._published.close(tick, window)
         findings = [*self._left_over, *self._detect(tick, window), *self._listen(tick, summary)]
         self._left_over = ()
-        alerts = self._incidents.close(tick, findings)
+        seen = (sighting(finding, self.grid, self.reference, self._ticks) for finding in findings)
+        alerts = self._incidents.close(tick, seen)
         self._remember(alerts)
         return alerts
 

@@ -20,8 +20,8 @@ from streamdrift.baselines import Baseline
 from streamdrift.detectors.detector import Finding, Ticks
 from streamdrift.errors import StateError
 from streamdrift.evidence import MAX_HISTOGRAMS, rfc3339
-from streamdrift.grids import SCORE, Column, Grid, Kind, Role, blind_grid
-from streamdrift.incidents import Alert, Corroboration, Incidents, Subject
+from streamdrift.grids import SCORE, Column, Grid, Kind, blind_grid
+from streamdrift.incidents import Alert, Corroboration, Incidents, Subject, sighting
 from streamdrift.windows import Reference, Window
 from tests.support.windows import (
     COUNTRIES,
@@ -64,10 +64,11 @@ class Watch:
         self.told: list[Alert] = []
 
     def fresh(self) -> Incidents:
-        return Incidents(self.subject, self.grid, self.reference, self.ticks)
+        return Incidents(self.subject, self.ticks, len(self.grid.columns))
 
     def close(self, tick: int, *findings: Finding) -> list[Alert]:
-        return self.check(self.incidents.close(tick, findings))
+        seen = [sighting(finding, self.grid, self.reference, self.ticks) for finding in findings]
+        return self.check(self.incidents.close(tick, seen))
 
     def end(self, tick: int, resolution: str) -> list[Alert]:
         return self.check(self.incidents.end(tick, resolution))
@@ -483,7 +484,7 @@ def test_an_alert_stays_below_a_megabyte_however_many_features_drift() -> None:
     reference = Reference(Baseline(grid, summary(grid, before)))
     watch = Watch(reference=reference)
     live = window(reference, after)
-    [alert] = watch.check(watch.incidents.close(T, [watch.of(name, live) for name in grid.names]))
+    [alert] = watch.close(T, *(watch.of(name, live) for name in grid.names))
     assert len(json.dumps(alert.data)) < 900_000
     assert len(alert.data["features"]) == 2_000, "every feature that drifts is named"
     drawn = [feature for feature in alert.data["features"] if "current" in feature]
@@ -823,9 +824,8 @@ def test_a_contribution_of_a_column_that_the_grid_does_not_have_is_refused() -> 
     watch = Watch()
     watch.close(T, watch.of(SCORE, seen(SCORE, "higher")))
     state = through_msgpack(watch.incidents.state())
-    grid = Grid("shop", "3", (Column(SCORE, Kind.NUMERIC, Role.PREDICTION),))
     with pytest.raises(StateError):
-        Incidents(watch.subject, grid, None, watch.ticks).restore(state)
+        Incidents(watch.subject, watch.ticks, columns=1).restore(state)
 
 
 def test_rows_of_the_small_model_are_what_these_tests_take_them_for() -> None:
