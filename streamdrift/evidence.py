@@ -45,6 +45,8 @@ class Contribution(msgspec.Struct, frozen=True):
     """Its element of ``features`` in the alert, or of ``metrics``."""
     shortfall: float | None = None
     """By how much a metric is worse than its benchmark; None for what drifts."""
+    recovery: str = ""
+    """What is said once it recovered: ``is close to its benchmark again``."""
 
     @property
     def strength(self) -> float:
@@ -110,8 +112,8 @@ def sentence(contributions: Sequence[Contribution], kind: str, resolution: str |
         end = "is watched no more"
     elif resolution != "recovered":
         end = "is compared with a new baseline now"
-    elif "benchmark" in first.data:
-        end = "is close to its benchmark again"
+    elif first.recovery:
+        end = first.recovery
     elif "baseline" in first.data:
         end = "is close to the baseline again"
     else:

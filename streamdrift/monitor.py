@@ -6,7 +6,6 @@ nothing else. A snapshot taken between two ticks and restored elsewhere goes on 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,9 +18,10 @@ from streamdrift.detectors.detector import Detector, Finding, Ticks
 from streamdrift.errors import StateError
 from streamdrift.evidence import MAX_UNSEEN_NAMED
 from streamdrift.grids import SPECIAL_SLOTS, Grid, Kind, blind_grid
-from streamdrift.incidents import Alert, Incident, Incidents, Phase, Severity, Subject, sighting
+from streamdrift.incident_history import IncidentHistory
+from streamdrift.incidents import Alert, Incidents, Severity, Subject, sighting
 from streamdrift.published import PANES, PublishedWindow
-from streamdrift.status import FeatureState, FeatureStatus, IncidentStatus, ModelState, ModelStatus
+from streamdrift.status import FeatureState, FeatureStatus, ModelState, ModelStatus
 from streamdrift.streams import RiverStream, watches
 from streamdrift.summaries import Moments, Summary
 from streamdrift.summaries.names import MAX_NAMES
@@ -29,7 +29,6 @@ from streamdrift.ticks import MICROSECONDS
 from streamdrift.windows import PUBLISHED_BINS, WINDOW_BINS, Reference, Window
 
 SNAPSHOT_VERSION: Final = 1
-MAX_RESOLVED_SHOWN: Final = 10
 REBASELINED: Final = "rebaselined"
 VERSION_RETIRED: Final = "version_retired"
 
@@ -96,8 +95,7 @@ class Monitor:
         self._last_event_tick: int | None = None
         self._evidence: dict[int, float] = {}
         self._left_over: Sequence[Finding] = ()
-        self._resolved: deque[IncidentStatus] = deque(maxlen=MAX_RESOLVED_SHOWN)
-        self._alerts: dict[tuple[str, str], int] = {}
+        self._history = IncidentHistory(self._ticks)
         self._state_bytes = 0
 
     @property
@@ -123,7 +121,7 @@ class Monitor:
         self._left_over = ()
         seen = (sighting(finding, self.grid, self.reference, self._ticks) for finding in findings)
         alerts = self._incidents.close(tick, seen)
-        self._remember(alerts)
+        self._history.remember(alerts)
         return alerts
 
     def due(self) -> int | None:
@@ -144,9 +142,9 @@ class Monitor:
         Returns the ends of its incidents, which name columns of its grid.
         """
         alerts = before.retire(REBASELINED)
-        before._remember(alerts)
+        before._history.remember(alerts)
         self.fence, self._events, self._first_tick = before.fence, before._events, before._first_tick
-        self._last_event_tick, self._alerts, self._resolved = before._last_event_tick, before._alerts, before._resolved
+        self._last_event_tick, self._history = before._last_event_tick, before._history
         states = {stream.key: stream.state() for stream in before._streams}
         for stream in self._streams:
             if stream.key in states:
@@ -182,13 +180,6 @@ class Monitor:
             for detection in detections:
                 self._incidents.corroborate(detection)
             yield from findings
-
-    def _remember(self, alerts: Sequence[Alert]) -> None:
-        for alert in alerts:
-            key = str(alert.data["kind"]), str(alert.data["severity"])
-            self._alerts[key] = self._alerts.get(key, 0) + 1
-            if alert.phase is Phase.RESOLVED:
-                self._resolved.appendleft(self._resolved_status(alert))
 
     # Snapshots
 
@@ -268,8 +259,8 @@ class Monitor:
             tuple(self._feature_status()),
             {field.name: field.reason for field in grid.unmonitored},
             tuple(stream.status() for stream in self._streams),
-            (*(self._incident_status(incident) for incident in self._incidents.open), *self._resolved),
-            dict(self._alerts),
+            self._history.shown(self._incidents.open),
+            self._history.alerts,
             self._state_bytes,
         )
 
@@ -290,29 +281,6 @@ class Monitor:
             yield FeatureStatus(
                 column.name, str(column.kind), str(column.role), state, evidence_ratio=self._evidence.get(i), **shown
             )
-
-    def _incident_status(self, incident: Incident) -> IncidentStatus:
-        return IncidentStatus(
-            incident.incident_id,
-            str(incident.kind),
-            str(incident.severity),
-            "open",
-            incident.summary,
-            tuple(dict.fromkeys(c.feature for c in incident.contributions.values())),
-            self._ticks.end_us(incident.started),
-        )
-
-    def _resolved_status(self, alert: Alert) -> IncidentStatus:
-        return IncidentStatus(
-            alert.incident_id,
-            str(alert.data["kind"]),
-            str(alert.data["severity"]),
-            str(alert.phase),
-            str(alert.data["summary"]),
-            tuple(dict.fromkeys(feature["feature"] for feature in alert.data["features"])),
-            self._ticks.end_us(alert.started),
-            self._ticks.end_us(alert.tick),
-        )
 
 
 _STATES: Final = {

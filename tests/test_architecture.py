@@ -24,6 +24,7 @@ DOMAIN = (
     "fold_state",
     "gridbook",
     "grids",
+    "incident_history",
     "incidents",
     "joining",
     "layout",
