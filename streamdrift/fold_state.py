@@ -36,6 +36,8 @@ class PartitionState(msgspec.Struct, array_like=True, frozen=True):
     closed: int | None
     counts: dict[str, int]
     progress: list[PartitionProgress]
+    latest: int | None = None
+    """The last closed tick in which anything came."""
 
     def encode(self) -> bytes:
         return msgspec.msgpack.encode(self)

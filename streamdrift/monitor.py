@@ -17,10 +17,12 @@ from streamdrift.detectors import table
 from streamdrift.detectors.detector import Detector, Finding, Ticks
 from streamdrift.errors import StateError
 from streamdrift.evidence import MAX_UNSEEN_NAMED
+from streamdrift.facts import incidents_now
 from streamdrift.grids import SPECIAL_SLOTS, Grid, Kind, blind_grid
 from streamdrift.incident_history import IncidentHistory
 from streamdrift.incidents import Alert, Incidents, Severity, Subject, sighting
 from streamdrift.published import PANES, PublishedWindow
+from streamdrift.retraining import IncidentNow
 from streamdrift.status import FeatureState, FeatureStatus, ModelState, ModelStatus
 from streamdrift.streams import RiverStream, watches
 from streamdrift.summaries import Moments, Summary
@@ -166,6 +168,11 @@ class Monitor:
     def first_tick(self) -> int | None:
         """The first tick that was closed here."""
         return self._first_tick
+
+    @property
+    def incidents(self) -> Sequence[IncidentNow]:
+        """Those that are open."""
+        return incidents_now(self._incidents.open)
 
     def _detect(self, tick: int, window: Window | None) -> Iterator[Finding]:
         for detector in self._detectors.values():

@@ -122,6 +122,8 @@ class Verdict:
     """Whether the metric is in alarm as of this window."""
     changed: bool
     """Whether this window began or ended the alarm."""
+    coverage: float | None = None
+    """Share of the window's predictions that are labelled; None where no prediction was seen."""
 
     @property
     def errors_beyond(self) -> float | None:
@@ -220,7 +222,7 @@ class Performance:
         for window in sorted(window for window in self._open if self._is_over(window)):
             outcomes, coverage = self._open.pop(window)
             self._last = window, outcomes, coverage
-            verdicts += [self._judge(window, target, outcomes) for target in self._config.targets]
+            verdicts += [self._judge(window, target, outcomes, coverage.ratio) for target in self._config.targets]
         return verdicts
 
     def due(self) -> int | None:
@@ -242,7 +244,7 @@ class Performance:
     def _read(self, target: Target, outcomes: Outcomes, *, closed: bool) -> Reading:
         return read(target.metric, outcomes, self._config.min_labels, closed=closed)
 
-    def _judge(self, window: int, target: Target, outcomes: Outcomes) -> Verdict:
+    def _judge(self, window: int, target: Target, outcomes: Outcomes, coverage: float | None) -> Verdict:
         reading, row = self._read(target, outcomes, closed=True), self._rows[target.metric]
         worse, below, before = None, None, row.alarm
         if reading.estimate is not None and target.benchmark is not None:
@@ -254,7 +256,7 @@ class Performance:
                 row.alarm = True
             elif worse <= RECOVERED * target.tolerance + slack:
                 row.alarm = False
-        return Verdict(window, target, reading, worse, below, row.below, row.alarm, row.alarm != before)
+        return Verdict(window, target, reading, worse, below, row.below, row.alarm, row.alarm != before, coverage)
 
     def state(self) -> object:
         """All that is needed to go on, as values that MessagePack can hold."""

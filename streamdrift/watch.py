@@ -19,6 +19,7 @@ from streamdrift.grids import NO_GRID, Grid
 from streamdrift.incidents import Alert
 from streamdrift.learning import Learner, LearnerState, LearningConfig, counted_on
 from streamdrift.monitor import VERSION_RETIRED, Monitor, MonitorConfig
+from streamdrift.retraining import IncidentNow
 from streamdrift.status import Comparison, FeatureChange, LearningStatus, ModelState, ModelStatus
 from streamdrift.summaries import Row, Summary
 from streamdrift.windows import Reference
@@ -89,6 +90,21 @@ class Watch:
     def size(self) -> int:
         """Bytes of the rows that it keeps."""
         return self.learner.size if self.learner else 0
+
+    @property
+    def last_event_us(self) -> int | None:
+        """The end of the last tick with events."""
+        return self.monitor.last_event_us
+
+    @property
+    def incidents(self) -> Sequence[IncidentNow]:
+        """Those that are open."""
+        return self.monitor.incidents
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether there is no baseline yet."""
+        return self.learner is not None
 
     def close(self, tick: int, parts: Parts, room: int, predecessor: Callable[[], Reference | None]) -> list[Alert]:
         """Fold a closed tick; without ``parts`` it had no events. ``room``: bytes that may be kept in addition.

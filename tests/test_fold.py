@@ -29,7 +29,7 @@ from streamdrift.entries import (
     to_parts,
 )
 from streamdrift.errors import StateError
-from streamdrift.fold import FoldConfig, PartitionFold, PublishedAlert
+from streamdrift.fold import FoldConfig, PartitionFold
 from streamdrift.fold_state import model_key, partition_key
 from streamdrift.gridbook import GridBook
 from streamdrift.grids import SCORE, blind_grid
@@ -40,6 +40,7 @@ from streamdrift.records import TopicPartition
 from streamdrift.status import ModelState, ModelStatus
 from streamdrift.streams import RiverStream
 from streamdrift.summaries import SummaryKey
+from streamdrift.tick_fold import PublishedAlert
 from streamdrift.ticks import END_OF_TIME, NEVER
 from streamdrift.watch import WatchConfig
 from tests.support.books import book

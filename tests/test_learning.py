@@ -20,7 +20,7 @@ from streamdrift.detectors.river import RiverSpec
 from streamdrift.entries import BaselineSet, LogEntry, PartitionProgress, Progress, decode, encode, to_parts
 from streamdrift.errors import StateError
 from streamdrift.events import Batch
-from streamdrift.fold import FoldConfig, News, PartitionFold, PublishedAlert
+from streamdrift.fold import FoldConfig, News, PartitionFold
 from streamdrift.fold_state import chunk_key, model_key
 from streamdrift.gridbook import baseline_record, grid_records
 from streamdrift.gridding import Reason
@@ -31,6 +31,7 @@ from streamdrift.records import OutputRecord
 from streamdrift.status import FeatureState, ModelState, ModelStatus
 from streamdrift.streams import RiverStream
 from streamdrift.summaries import Row, Summary, SummaryKey
+from streamdrift.tick_fold import PublishedAlert
 from streamdrift.ticks import END_OF_TIME
 from streamdrift.watch import WatchConfig
 from tests.support.books import book_of

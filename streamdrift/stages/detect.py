@@ -15,10 +15,11 @@ import msgspec
 
 from streamdrift.entries import decode
 from streamdrift.evidence import rfc3339
-from streamdrift.fold import FoldConfig, FoldCounts, News, PartitionFold, PublishedAlert
+from streamdrift.fold import FoldConfig, News, PartitionFold
 from streamdrift.gridbook import ModelKey, baseline_record, grid_records, retired_record
 from streamdrift.records import Commit, OutputRecord, Position, RecordBatch, TopicPartition
 from streamdrift.status import ModelStatus
+from streamdrift.tick_fold import FoldCounts, PublishedAlert
 from streamdrift.ticks import MICROSECONDS
 from streamdrift.watch import Known
 

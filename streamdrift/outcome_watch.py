@@ -1,0 +1,370 @@
+"""The watch over the outcomes of one model version: closed ticks of labels in, alerts and verdicts out.
+
+::
+
+    outcomes of a tick ─┬─ windows of their predictions ── metrics ── benchmarks ── performance
+                        ├─ errors, value by value ──────── River ────────────────── concept_drift
+                        └─ classes that were true ──────── PSI ──────────────────── label_drift
+
+All three are incidents of one book. Until it is known how outcomes are to be counted they are kept row by row, and
+counted once it is. A pure step like ``monitor``'s: what follows from a tick depends on the ticks alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import add
+from typing import Any, Final
+
+import msgspec
+
+from streamdrift.detectors.detector import Ticks
+from streamdrift.detectors.error_stream import DEFAULT, ErrorShift, ErrorStream, ErrorStreamConfig
+from streamdrift.detectors.river import RiverSpec
+from streamdrift.errors import StateError
+from streamdrift.facts import incidents_now
+from streamdrift.incident_history import IncidentHistory
+from streamdrift.incidents import Alert, Incidents, Sighting, Subject
+from streamdrift.label_drift import LabelDrift
+from streamdrift.metrics import METRICS
+from streamdrift.monitor import REBASELINED, difference_of_ticks
+from streamdrift.outcome_entries import PackedCoverage, pack_coverage, unpack_coverage
+from streamdrift.outcome_evidence import COLUMNS, of_shift, of_verdict
+from streamdrift.outcome_grids import OutcomeGrid, Task
+from streamdrift.outcome_learning import learned_grid
+from streamdrift.outcome_rows import OutcomeColumns, counted
+from streamdrift.outcome_status import OutcomeStatus
+from streamdrift.packing import PackedRows, pack_rows, unpack_rows
+from streamdrift.performance import Performance, PerformanceConfig, Target, Verdict
+from streamdrift.retraining import IncidentNow
+from streamdrift.summaries import RawRows
+from streamdrift.summaries.coverage import Coverage, Fate
+from streamdrift.summaries.outcome_summary import AnySummary, OutcomeSummary, UncountedOutcomes
+
+SNAPSHOT_VERSION: Final = 1
+MAX_WAITING: Final = 1_000
+"""Windows whose rows are kept until it is known how to count them; the oldest are given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeConfig:
+    """How the outcomes of one model are watched."""
+
+    tick_us: int
+    performance: PerformanceConfig
+    """Without targets every metric of the task is reported, and none is judged."""
+    grids: Mapping[str, OutcomeGrid] = field(default_factory=dict)
+    """How outcomes are counted, by version, where settings or a baseline say it; under "" for all others."""
+    labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Labels of the training table by class, by version."""
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    """Id of the configured baseline, by version."""
+    river: RiverSpec = DEFAULT
+    """What listens to the errors."""
+
+    def grid(self, version: str) -> OutcomeGrid | None:
+        """How the outcomes of a version are counted; None if nobody says it."""
+        return self.grids.get(version) or self.grids.get("")
+
+    def targets(self, task: Task) -> Sequence[Target]:
+        """What can be measured of a task: the targets that are of it, or all its metrics."""
+        of_task = [name for name, metric in METRICS.items() if task in metric.tasks]
+        targets = self.performance.targets or [Target(name) for name in of_task]
+        return tuple(target for target in targets if target.metric in of_task)
+
+
+Parts = Mapping[tuple[int, str], AnySummary]
+"""What a tick holds of a model version: by window, and the id of the grid; "" for what is not counted yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeNews:
+    """What follows from a closed tick of one model version."""
+
+    alerts: Sequence[Alert] = ()
+    verdicts: Sequence[Verdict] = ()
+    labels: int = 0
+    """Predictions that were labelled in it."""
+
+
+class _Waiting(msgspec.Struct, array_like=True, frozen=True):
+    window: int
+    rows: list[PackedRows]
+    coverage: PackedCoverage
+
+
+class _Snapshot(msgspec.Struct, frozen=True):
+    version: int
+    tick_us: int
+    fence: int | None
+    last_tick: int | None
+    grid: OutcomeGrid | None
+    coverage: PackedCoverage
+    waiting: list[_Waiting]
+    below_since: dict[str, int]
+    performance: Any
+    river: dict[str, Any]
+    errors: Any
+    labels: Any
+    incidents: Any
+
+
+class OutcomeWatch:
+    """The outcomes of one model version."""
+
+    def __init__(self, config: OutcomeConfig, model_id: str, model_version: str) -> None:
+        self._config = config
+        self._model = model_id, model_version
+        self._ticks = Ticks(config.tick_us)
+        self.fence: int | None = None
+        """The last tick that was closed here."""
+        self.last_tick: int | None = None
+        """The last tick with labels or predictions."""
+        self.lost = 0
+        """Labels that could not be counted: on another grid, or without their rows."""
+        self._coverage = Coverage.empty()
+        self._waiting: dict[int, UncountedOutcomes] = {}
+        self._history = IncidentHistory(self._ticks)
+        self._state_bytes = 0
+        self._count_on(config.grid(model_version))
+
+    def _count_on(self, grid: OutcomeGrid | None) -> None:
+        """Begin anew, on a grid."""
+        config, (_, version) = self._config, self._model
+        self._grid = grid
+        self._targets = config.targets(grid.task) if grid else ()
+        self._performance = Performance(replace(config.performance, targets=self._targets), grid) if grid else None
+        self._errors = ErrorStream(self._stream_config(grid)) if grid else None
+        self._shift: ErrorShift | None = None
+        self._labels = LabelDrift(
+            self._model, self._ticks, config.performance.label_delay_us, config.labels.get(version)
+        )
+        subject = Subject(*self._model, {}, config.baselines.get(version))
+        self._incidents = Incidents(subject, self._ticks, COLUMNS)
+        self._below_since: dict[str, int] = {}
+        """The first window of the row of bad ones, by metric."""
+
+    def _stream_config(self, grid: OutcomeGrid) -> ErrorStreamConfig:
+        binary = grid.task is not Task.REGRESSION
+        # A detector of right and wrong cannot listen to the sizes of errors.
+        return ErrorStreamConfig(binary, self._config.river if binary or not self._config.river.binary else DEFAULT)
+
+    def close(self, tick: int, parts: Parts) -> OutcomeNews:
+        """Fold a closed tick; one that was folded before changes nothing."""
+        if self.fence is not None and tick <= self.fence:
+            return OutcomeNews()
+        self.fence = tick
+        self.last_tick = tick if parts else self.last_tick
+        coverage = reduce(add, (summary.coverage for summary in parts.values()), Coverage.empty())
+        self._coverage += coverage
+        alerts = self._settle(tick, parts)
+        sightings, verdicts = self._look(tick, self._counted(parts))
+        alerts += self._incidents.close(tick, sightings)
+        self._history.remember(alerts)
+        return OutcomeNews(alerts, verdicts, coverage[Fate.LABELLED])
+
+    def due(self) -> int | None:
+        """The next tick at whose close something happens even without outcomes."""
+        closes_us = self._performance.due() if self._performance else None
+        window = None if closes_us is None else self._ticks.ending_at(closes_us)
+        dues = (window, self._labels.due(), self._incidents.due())
+        return min((tick for tick in dues if tick is not None), default=None)
+
+    def retire(self, resolution: str) -> list[Alert]:
+        """End all incidents, since nobody will watch them any more; the watch is not used after this."""
+        return [] if self.fence is None else self._incidents.end(self.fence, resolution)
+
+    @property
+    def last_event_us(self) -> int | None:
+        """The end of the last tick in which something came."""
+        return None if self.last_tick is None else self._ticks.end_us(self.last_tick)
+
+    @property
+    def incidents(self) -> Sequence[IncidentNow]:
+        """Those that are open."""
+        return incidents_now(self._incidents.open)
+
+    # A tick
+
+    def _settle(self, tick: int, parts: Parts) -> list[Alert]:
+        """Decide on which grid outcomes are counted from this tick on; another one begins everything anew."""
+        grid = self._config.grid(self._model[1]) or self._grid_of(parts) or self._grid or self._learned(parts)
+        if grid == self._grid:
+            return []
+        alerts = self._incidents.end(tick, REBASELINED)
+        self._count_on(grid)
+        return alerts
+
+    def _grid_of(self, parts: Parts) -> OutcomeGrid | None:
+        """The grid on which the join counts: the present one if any part is on it, else that of most outcomes."""
+        counts: dict[OutcomeGrid, int] = {}
+        for summary in parts.values():
+            if isinstance(summary, OutcomeSummary):
+                grid = summary.outcomes.grid
+                counts[grid] = counts.get(grid, 0) + summary.outcomes.n
+        if self._grid in counts:
+            return self._grid
+        return min(counts, key=lambda grid: (-counts[grid], grid.id), default=None)
+
+    def _learned(self, parts: Parts) -> OutcomeGrid | None:
+        kept = [*self._waiting.values(), *(each for each in parts.values() if isinstance(each, UncountedOutcomes))]
+        rows = reduce(add, (each.rows for each in kept), RawRows())
+        return learned_grid(OutcomeColumns.of_rows(rows))
+
+    def _counted(self, parts: Parts) -> dict[int, OutcomeSummary]:
+        """Outcomes of the tick by window, as far as they can be counted."""
+        if self._grid is None:
+            self._wait(parts)
+            return {}
+        found: dict[int, OutcomeSummary] = {}
+        waiting, self._waiting = self._waiting, {}
+        for (window, _), summary in [*(((w, ""), rows) for w, rows in waiting.items()), *sorted_parts(parts)]:
+            on_grid = self._on_grid(self._grid, summary)
+            found[window] = found[window] + on_grid if window in found else on_grid
+        return found
+
+    def _on_grid(self, grid: OutcomeGrid, summary: AnySummary) -> OutcomeSummary:
+        if isinstance(summary, UncountedOutcomes):
+            self.lost += summary.rows.total - sum(summary.rows.rows.values())
+            return counted(summary, grid)
+        if summary.outcomes.grid == grid:
+            return summary
+        self.lost += summary.outcomes.n
+        return replace(OutcomeSummary.empty(grid), coverage=summary.coverage)
+
+    def _wait(self, parts: Parts) -> None:
+        for (window, _), summary in parts.items():
+            if isinstance(summary, UncountedOutcomes):
+                kept = self._waiting.get(window)
+                self._waiting[window] = summary if kept is None else kept + summary
+        for window in sorted(self._waiting)[:-MAX_WAITING]:
+            self.lost += self._waiting.pop(window).rows.total
+
+    def _look(self, tick: int, found: Mapping[int, OutcomeSummary]) -> tuple[list[Sighting], list[Verdict]]:
+        """What there is to see of the outcomes of the tick."""
+        if self._grid is None or self._performance is None or self._errors is None:
+            return [], []
+        for window, summary in found.items():
+            self._performance.take(window, summary.outcomes, summary.coverage)
+        verdicts = self._performance.close(self._ticks.end_us(tick))
+        summary = reduce(add, found.values(), OutcomeSummary.empty(self._grid))
+        sightings = [*self._judged(verdicts), *self._heard(tick, summary)]
+        return [*sightings, *self._labels.close(tick, summary.outcomes.confusion)], verdicts
+
+    def _judged(self, verdicts: Sequence[Verdict]) -> Iterator[Sighting]:
+        for verdict in verdicts:
+            metric = verdict.target.metric
+            if verdict.in_a_row == 1 and verdict.below:
+                self._below_since.setdefault(metric, verdict.window)
+            seen = of_verdict(
+                verdict, self._below_since.get(metric, verdict.window), self._config.performance.window_us, self._ticks
+            )
+            if not verdict.alarm and verdict.below is False:
+                self._below_since.pop(metric, None)
+            if seen:
+                yield seen
+
+    def _heard(self, tick: int, summary: OutcomeSummary) -> Iterator[Sighting]:
+        values = summary.errors.series()
+        if not len(values) or self._errors is None:
+            return
+        self._shift = self._errors.close(tick, values)
+        seen = of_shift(self._shift, self._errors.config.river.name, self._targets, self._ticks)
+        if seen:
+            yield seen
+
+    # Snapshots
+
+    def snapshot(self) -> bytes:
+        """The watch as it is between two ticks."""
+        data = msgspec.msgpack.encode(
+            _Snapshot(
+                SNAPSHOT_VERSION,
+                self._ticks.length_us,
+                self.fence,
+                self.last_tick,
+                self._grid,
+                pack_coverage(self._coverage),
+                [_packed(window, rows) for window, rows in sorted(self._waiting.items())],
+                self._below_since,
+                self._performance.state() if self._performance else None,
+                _identity(self._config.river),
+                self._errors.state() if self._errors else None,
+                self._labels.state(),
+                self._incidents.state(),
+            )
+        )
+        self._state_bytes = len(data)
+        return data
+
+    def restore(self, snapshot: bytes) -> None:
+        """Go on from a snapshot. Raises ``StateError`` if that cannot be.
+
+        Where the configuration asks for another grid now, that takes effect with the next tick.
+        """
+        saved = _read(snapshot)
+        if saved.tick_us != self._ticks.length_us:
+            raise StateError(f"a snapshot of outcomes has {difference_of_ticks(saved.tick_us, self._ticks.length_us)}")
+        self._count_on(saved.grid)
+        self.fence, self.last_tick, self._below_since = saved.fence, saved.last_tick, saved.below_since
+        try:
+            self._coverage = unpack_coverage(saved.coverage)
+            self._waiting = {w.window: _unpacked(w) for w in saved.waiting}
+        except ValueError as error:
+            raise StateError(f"a snapshot of outcomes cannot be read: {error}") from None
+        if self._performance:
+            self._performance.restore(saved.performance)
+        if self._errors and saved.river == _identity(self._config.river):
+            self._errors.restore(saved.errors)
+        self._labels.restore(saved.labels)
+        self._incidents.restore(saved.incidents)
+        self._state_bytes = len(snapshot)
+
+    # Status
+
+    def status(self) -> OutcomeStatus:
+        """What pages and metrics show of the outcomes, as of the last closed tick."""
+        return OutcomeStatus(
+            *self._model,
+            self._grid,
+            self._config.performance.window_us,
+            self._targets,
+            self._performance.reports() if self._performance else (),
+            self._coverage,
+            self.last_event_us,
+            self._performance.late if self._performance else 0,
+            self._shift,
+            self._history.shown(self._incidents.open),
+            self._history.alerts,
+            self._state_bytes,
+        )
+
+
+def sorted_parts(parts: Parts) -> list[tuple[tuple[int, str], AnySummary]]:
+    """In an order that no arrival decides."""
+    return sorted(parts.items(), key=lambda item: item[0])
+
+
+def _identity(spec: RiverSpec) -> dict[str, Any]:
+    return {"class": spec.class_name, "parameters": dict(spec.parameters)}
+
+
+def _packed(window: int, uncounted: UncountedOutcomes) -> _Waiting:
+    return _Waiting(window, list(pack_rows(uncounted.rows, 0)), pack_coverage(uncounted.coverage))
+
+
+def _unpacked(waiting: _Waiting) -> UncountedOutcomes:
+    rows = reduce(add, (unpack_rows(packed, 0) for packed in waiting.rows), RawRows())
+    return UncountedOutcomes(rows, unpack_coverage(waiting.coverage))
+
+
+def _read(snapshot: bytes) -> _Snapshot:
+    try:
+        saved = msgspec.msgpack.decode(snapshot, type=_Snapshot)
+    except msgspec.DecodeError as error:
+        raise StateError(f"a snapshot of outcomes cannot be read: {error}") from None
+    if saved.version != SNAPSHOT_VERSION:
+        raise StateError(f"a snapshot of outcomes has version {saved.version}, this program reads {SNAPSHOT_VERSION}")
+    return saved
