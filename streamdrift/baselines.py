@@ -1,9 +1,12 @@
-"""A baseline: the summary of a model version's training table, on its grid, and the file that holds it."""
+"""A baseline: the summary of a model version's training table, on its grid, and the file that holds it.
+
+Of a table with predictions and labels it holds the benchmarks too (``measured``).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -12,8 +15,10 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from streamdrift.benchmarks import Benchmark, LabelDistribution, Measured
 from streamdrift.errors import ConfigurationError
 from streamdrift.grids import Column, Grid, Kind, Role, Unmonitored, content_id
+from streamdrift.outcome_grids import OutcomeGrid
 from streamdrift.privacy import Privacy
 from streamdrift.summaries import Moments, Names, Summary
 
@@ -26,6 +31,23 @@ class Baseline:
 
     grid: Grid
     summary: Summary
+    measured: Measured | None = None
+    """How the model did on the table; None where it has no predictions, or no labels."""
+
+    @property
+    def outcome(self) -> OutcomeGrid | None:
+        """How the model's outcomes are counted; None if the table does not say."""
+        return self.measured.outcome if self.measured else None
+
+    @property
+    def benchmarks(self) -> Mapping[str, Benchmark]:
+        """The metrics of the table, by name."""
+        return self.measured.benchmarks if self.measured else {}
+
+    @property
+    def labels(self) -> LabelDistribution | None:
+        """The labels of the table."""
+        return self.measured.labels if self.measured else None
 
     @cached_property
     def id(self) -> str:
@@ -36,7 +58,7 @@ class Baseline:
         """The file's content; equal baselines give equal bytes."""
         offsets = self.grid.offsets
         columns = tuple(self._column(i, slice(start, end)) for i, (start, end) in enumerate(pairwise(offsets)))
-        return msgspec.json.encode(_File(FORMAT, self.grid, self.summary.events, columns))
+        return msgspec.json.encode(_File(FORMAT, self.grid, self.summary.events, columns, self.measured))
 
     def _column(self, index: int, slots: slice) -> _ColumnCounts:
         *bins, unseen, missing, type_errors = self.summary.counts[slots].tolist()
@@ -74,7 +96,7 @@ class Baseline:
         )
         summary = self.summary
         moments = Moments(summary.moments.limbs[kept])
-        return Baseline(part, Summary(summary.events, summary.counts[slots], moments, Names(), {}))
+        return replace(self, grid=part, summary=Summary(summary.events, summary.counts[slots], moments, Names(), {}))
 
     @classmethod
     def from_json(cls, data: bytes) -> Baseline:
@@ -95,7 +117,7 @@ class Baseline:
             _fill(summary, file.grid, i, counts, file.events)
         if not 0 <= file.events <= _MOST:
             raise ValueError("`events` is no number of rows")
-        return cls(file.grid, Summary(file.events, summary.counts, summary.moments, Names(), {}))
+        return cls(file.grid, Summary(file.events, summary.counts, summary.moments, Names(), {}), file.measured)
 
     @classmethod
     def read(cls, path: Path) -> Baseline:
@@ -142,8 +164,9 @@ class _ColumnCounts(msgspec.Struct, frozen=True):
     moments: list[int]
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     format: str
     grid: Grid
     events: int
     counts: tuple[_ColumnCounts, ...]
+    measured: Measured | None = None

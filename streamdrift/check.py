@@ -14,9 +14,13 @@ from typing import Final
 
 from streamdrift.baselines import Baseline
 from streamdrift.errors import ConfigurationError
+from streamdrift.events import SourceKind
+from streamdrift.gridbook import ModelKey
 from streamdrift.grids import SCORE, Column, Grid, Kind, Role
+from streamdrift.judging import missing, notes
 from streamdrift.model_settings import Features, Model, River
 from streamdrift.monitor import snapshot_bytes_estimate
+from streamdrift.plans import FROM_BASELINE
 from streamdrift.problems import Path as KeyPath
 from streamdrift.problems import Problem, dotted
 from streamdrift.quantities import Duration
@@ -76,7 +80,8 @@ def check(
     if settings.privacy.hash and not settings.privacy.salt.get_secret_value():
         found.warn(("privacy", "salt"), "is not set: whoever guesses a value can tell its hash")
     for model_id, model in settings.models.items():
-        _check_model(model_id, model, found)
+        baselines = _check_model(model_id, model, found)
+        _check_performance(settings, model_id, baselines, found)
     _check_score(settings, found)
     _check_cost(settings, found)
     return Report(settings, tuple(found.errors), tuple(settings.without_effect() + found.warnings), tuple(found.notes))
@@ -150,20 +155,22 @@ def _late(lateness: Duration, tick: Duration) -> str:
     return f"alerts come {lateness} after the events, {lateness.microseconds // tick.microseconds:,} ticks of {tick}"
 
 
-def _check_model(model_id: str, model: Model, found: _Findings) -> None:
+def _check_model(model_id: str, model: Model, found: _Findings) -> dict[ModelKey, Baseline]:
+    """The baselines of a model, as far as they can be read."""
     at: KeyPath = ("models", model_id)
     if not model.baselines:
         found.note(at, "has no baseline: one is learned from its first events")
-    grids = [
-        grid
+    read = {
+        (model_id, version): _read_baseline((model_id, version), model, path, (*at, "baselines", version), found)
         for version, path in model.baselines.items()
-        if (grid := _read_grid((model_id, version), model, path, (*at, "baselines", version), found))
-    ]
-    if grids:
-        _check_features(model.features, grids, (*at, "features"), found)
+    }
+    baselines = {key: baseline for key, baseline in read.items() if baseline is not None}
+    if baselines:
+        _check_features(model.features, [baseline.grid for baseline in baselines.values()], (*at, "features"), found)
+    return baselines
 
 
-def _read_grid(key: tuple[str, str], model: Model, path: Path, at: KeyPath, found: _Findings) -> Grid | None:
+def _read_baseline(key: ModelKey, model: Model, path: Path, at: KeyPath, found: _Findings) -> Baseline | None:
     try:
         baseline = Baseline.read(path)
     except ConfigurationError as error:
@@ -178,7 +185,29 @@ def _read_grid(key: tuple[str, str], model: Model, path: Path, at: KeyPath, foun
             f"{path}: a snapshot of its {len(watched.columns):,} columns needs up to {size // 1000:,} kB, but at most "
             f"{MAX_SNAPSHOT_BYTES // 1000} kB fit a record; watch fewer features (models.{key[0]}.features.exclude)",
         )
-    return baseline.grid
+    return baseline
+
+
+def _check_performance(
+    settings: Settings, model_id: str, baselines: Mapping[ModelKey, Baseline], found: _Findings
+) -> None:
+    """Say what is judged, and what is missing for it."""
+    model = settings.model(model_id)
+    if len(baselines) < len(model.baselines):
+        return  # a baseline that cannot be read is an error of its own, and may have the benchmarks
+    problems = list(missing(settings, baselines, model_id))
+    for at, message in problems:
+        found.error(at, message)
+    if not problems:
+        for at, message in notes(settings, baselines, model_id):
+            found.note(at, message)
+    if model.performance is not None:
+        here: KeyPath = ("models", model_id, "performance")
+        if all(source.kind is not SourceKind.LABELS for source in settings.sources):
+            found.warn(here, "needs labels, and no source is of kind labels")
+        for name, metric in model.performance.metrics.items():
+            if metric.benchmark == FROM_BASELINE and not metric.tolerance:
+                found.warn((*here, "metrics", name), "has no tolerance: by chance alone every other window is worse")
 
 
 def _check_features(features: Features, grids: Iterable[Grid], at: KeyPath, found: _Findings) -> None:

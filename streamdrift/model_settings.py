@@ -9,13 +9,12 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from streamdrift.detectors.river import RiverSpec, validate
+from streamdrift.performance_settings import Performance, Retraining
 from streamdrift.quantities import Duration, Rate
 from streamdrift.values import (
     LATER,
     NUMBER,
-    AnyDuration,
     AnyRate,
-    Benchmark,
     Count,
     NotNegative,
     PositiveDuration,
@@ -97,52 +96,6 @@ class WarmUp(Section):
         return self
 
 
-class Metric(Section):
-    """What a performance metric is held against."""
-
-    benchmark: Benchmark = "from_baseline"
-    """``from_baseline``, or a number."""
-    tolerance: NotNegative = 0.0
-    """How far below the benchmark still counts as good."""
-
-
-class Performance(Section):
-    """Metrics of predictions whose labels have arrived."""
-
-    window: PositiveDuration = Duration.parse("1d")
-    """Length of the windows."""
-    min_labels: Count = 500
-    """Fewest labels that make a number."""
-    label_delay: AnyDuration = Duration.parse("7d")
-    """How long a window waits for its labels."""
-    metrics: dict[Text, Metric] = Field(default_factory=dict)
-    """Metrics by name."""
-
-
-class RetrainingPolicy(Section):
-    """When a model should be trained anew."""
-
-    when: Text | None = None
-    """A condition, for example accuracy below benchmark."""
-    schedule: Text | None = None
-    """A cron expression."""
-    windows: Count = 1
-    """Windows in a row for which the condition holds."""
-    cooldown: AnyDuration = Duration.parse("1d")
-    """Shortest time between two requests."""
-    min_labels: Annotated[int, Field(ge=0), NUMBER] = 0
-    """Fewest labels that are worth a training."""
-    requires_approval: bool = False
-    """Whether a person decides."""
-
-
-class Retraining(Section):
-    """Requests to train a model anew."""
-
-    policies: dict[Text, RetrainingPolicy] = Field(default_factory=dict)
-    """Policies by name."""
-
-
 class Review(Section):
     """Predictions that people are asked to look at."""
 
@@ -191,9 +144,9 @@ class Model(Section):
     """As in ``defaults``."""
     segments: Annotated[tuple[Segment, ...], LATER] = ()
     """Slices that are watched on their own."""
-    performance: Annotated[Performance | None, LATER] = None
-    """Metrics of predictions whose labels have arrived."""
-    retraining: Annotated[Retraining | None, LATER] = None
+    performance: Performance | None = None
+    """Metrics of predictions whose labels have arrived; null: the usual ones are reported where there are labels."""
+    retraining: Retraining | None = None
     """Requests to train the model anew."""
     review: Annotated[Review | None, LATER] = None
     """Predictions that people are asked to look at."""

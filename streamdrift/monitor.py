@@ -157,7 +157,8 @@ class Monitor:
         """What the published window holds as a baseline on the same grid; None without a window or events in it."""
         if self.reference is None or self._published is None or not self._published.events:
             return None
-        return Baseline(self.grid, self.reference.refine(self._published.whole))
+        measured = self.baseline.measured if self.baseline else None
+        return Baseline(self.grid, self.reference.refine(self._published.whole), measured)
 
     @property
     def last_event_us(self) -> int | None:

@@ -172,8 +172,8 @@ def parse(text: str, windows: int = 1) -> Condition:
         if match is not None:
             return build(match, windows)
     raise ValueError(
-        f"{text!r} is no condition; expected one like: accuracy below benchmark, drift critical for 30m, "
-        "prediction_drift warning, 5000 fresh labels"
+        "expected a condition such as: accuracy below benchmark, drift critical for 30m, prediction_drift warning, "
+        "5000 fresh labels"
     )
 
 

@@ -25,6 +25,7 @@ from streamdrift.errors import ConfigurationError
 from streamdrift.events import SourceKind
 from streamdrift.layers import Layers
 from streamdrift.model_settings import Defaults, Model, River, WarmUp
+from streamdrift.performance_settings import Performance, contradictions
 from streamdrift.privacy import Privacy as PrivacyRules
 from streamdrift.problems import Path as KeyPath
 from streamdrift.problems import Problem, dotted, explain, given, origin
@@ -109,7 +110,7 @@ class Topics(Section):
     """Incidents that started, changed and ended, as CloudEvents."""
     dead_letters: TopicName = "dead-letters"
     """Messages that could not be read."""
-    retraining_requests: Annotated[TopicName, LATER] = "retraining-requests"
+    retraining_requests: TopicName = "retraining-requests"
     """Requests to train a model anew."""
     review_requests: Annotated[TopicName, LATER] = "review-requests"
     """Predictions that a person should look at."""
@@ -120,7 +121,8 @@ class Topics(Section):
 
     def in_use(self) -> dict[str, str]:
         """The topics that this version uses, by key."""
-        return {key: getattr(self, key) for key in ("summaries", "state", "grids", "alerts", "dead_letters")}
+        keys = ("summaries", "state", "grids", "alerts", "dead_letters", "retraining_requests")
+        return {key: getattr(self, key) for key in keys}
 
 
 # ---- time ----------------------------------------------------------------------------------------------
@@ -137,8 +139,8 @@ class Time(Section):
     """How long a partition has stood at its end before it counts as idle."""
     idle: Idle = Idle.ADVANCE
     """Whether the time of an idle partition goes on by the clock (``advance``); ``hold`` is for back-fills."""
-    zone: Annotated[Zone, LATER] = ZoneInfo("UTC")
-    """Zone of schedules and of the hours of a season."""
+    zone: Zone = ZoneInfo("UTC")
+    """Zone of schedules."""
     max_ahead: Count = 360
     """Ticks by which one partition may be ahead of the slowest before it is paused."""
     future_skew: AnyDuration = Duration.parse("5m")
@@ -337,6 +339,10 @@ class Settings(BaseSettings):
             taken.setdefault(name, at)
         if all(source.kind is SourceKind.LABELS for source in self.sources):
             yield ("sources",), "labels alone show no drift; expected a source of kind predictions or features"
+        with_labels = any(source.kind is SourceKind.LABELS for source in self.sources)
+        for model_id, model in self.models.items():
+            for at, message in contradictions(model.performance, model.retraining, with_labels=with_labels):
+                yield ("models", model_id, *at), message
         for at, window in self._windows():
             if window < self.time.tick:
                 yield at, f"got {given(str(window))}; expected at least time.tick, {self.time.tick}"
@@ -348,6 +354,8 @@ class Settings(BaseSettings):
         for model_id, model in self.models.items():
             if model.window is not None:
                 yield ("models", model_id, "window"), model.window
+            if model.performance is not None:
+                yield ("models", model_id, "performance", "window"), model.performance.window
 
     def warnings(self) -> list[str]:
         """Keys that somebody set, but that have no effect in this version; a sentence each."""
@@ -389,6 +397,10 @@ class Settings(BaseSettings):
     def warm_up(self, model_id: str) -> WarmUp:
         """How much traffic the model's learned baselines count."""
         return self.model(model_id).warm_up or self.defaults.warm_up
+
+    def performance(self, model_id: str) -> Performance:
+        """How the model's performance is reported and judged."""
+        return self.model(model_id).performance or Performance()
 
     def score_river(self, model_id: str) -> tuple[River, ...]:
         """The River detectors on the model's score."""

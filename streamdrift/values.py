@@ -160,19 +160,6 @@ Hidden = Annotated[
 Scalar = Annotated[Any, AfterValidator(_scalar), WithJsonSchema({"type": ["string", "number", "boolean", "null"]})]
 
 
-def _benchmark(value: object) -> object:
-    if value != "from_baseline" and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise ValueError("expected from_baseline or a number")
-    return value
-
-
-Benchmark = Annotated[
-    Any,
-    AfterValidator(_benchmark),
-    WithJsonSchema({"anyOf": [{"const": "from_baseline"}, {"type": "number"}]}),
-]
-
-
 def _combined(value: object) -> object:
     """A name on its own is a combination of one."""
     return (value,) if isinstance(value, str) else value

@@ -14,6 +14,7 @@ PACKAGE = ROOT / "streamdrift"
 DOMAIN = (
     "admission",
     "baselines",
+    "benchmarks",
     "codecs",
     "derived",
     "detectors",
@@ -44,6 +45,7 @@ DOMAIN = (
     "outcome_watch",
     "packing",
     "performance",
+    "plans",
     "policies",
     "privacy",
     "provenance",
@@ -80,6 +82,7 @@ ONLY_IN = {
         "settings.py",
         "source_settings.py",
         "model_settings.py",
+        "performance_settings.py",
         "values.py",
         "layers.py",
         "problems.py",
