@@ -18,14 +18,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
+from streamdrift.comparison import Compared, compare
 from streamdrift.errors import StateError
-from streamdrift.evidence import rfc3339
 from streamdrift.grids import content_id
 from streamdrift.incidents import Severity
+from streamdrift.metrics import Estimate
 from streamdrift.performance import Verdict
 from streamdrift.policies import Facts, OpenIncident, Policy, Reason
 from streamdrift.ticks import MICROSECONDS
@@ -76,23 +77,6 @@ class Request:
     fresh_labels: int
     requires_approval: bool
 
-    @property
-    def data(self) -> Mapping[str, Any]:
-        """All that the topic carries but what is known only when it is produced."""
-        return {
-            "request_id": self.request_id,
-            "model_id": self.model_id,
-            "model_version": self.model_version,
-            "policy": self.policy,
-            "reason": self.reason.sentence,
-            "incident_ids": list(self.reason.incident_ids),
-            "labels_from": rfc3339(self.fresh_since_us),
-            "labels_to": rfc3339(self.now_us),
-            "fresh_labels": self.fresh_labels,
-            "not_before": rfc3339(self.now_us),
-            "requires_approval": self.requires_approval,
-        }
-
 
 class End(StrEnum):
     """How a request ended."""
@@ -106,10 +90,17 @@ class Ended:
     """A request that is open no more."""
 
     request_id: str
+    model_id: str
+    model_version: str
+    """The version that the request was about."""
+    policy: str
+    asked_us: int
     end: End
     now_us: int
     version: str
     """The version in charge: the new one if the request was fulfilled."""
+    comparison: tuple[Compared, ...] = ()
+    """Fulfilled, and the new version's first window is judged: the same metrics of both versions."""
 
 
 class HeldBack(StrEnum):
@@ -125,6 +116,16 @@ class _Open(msgspec.Struct, array_like=True, frozen=True):
     request_id: str
     asked_us: int
     labels: int
+    version: str
+    policy: str
+
+
+class _Fulfilled(msgspec.Struct, array_like=True, frozen=True):
+    """A request whose new version is not judged yet."""
+
+    request: _Open
+    measured: dict[str, Estimate]
+    """Of the predecessor."""
 
 
 class _Seen(msgspec.Struct, array_like=True):
@@ -143,6 +144,9 @@ class _State(msgspec.Struct, array_like=True):
     asked_us: int | None = None
     """When the last request was made, open or not."""
     open: _Open | None = None
+    measured: dict[str, Estimate] = {}
+    """The metrics of the version in charge, each of the last window that has a number."""
+    fulfilled: _Fulfilled | None = None
 
 
 class Retraining:
@@ -160,6 +164,11 @@ class Retraining:
         """Id of the request that is open."""
         return None if self._state.open is None else self._state.open.request_id
 
+    @property
+    def predecessor(self) -> str | None:
+        """The version that was in charge before the one that is."""
+        return self._state.versions[-2] if len(self._state.versions) > 1 else None
+
     def step(self, news: News) -> list[Request | Ended]:
         """Take the news of a closed tick. A tick that was taken before changes nothing."""
         state = self._state
@@ -172,6 +181,7 @@ class Retraining:
         state.fresh_labels += news.labels
         ended = [*self._take_version(news), *self._lapse(news)]
         self._take_incidents(news)
+        ended += self._take_estimates(news)
         state.rows_below |= {verdict.target.metric: verdict.in_a_row for verdict in news.verdicts}
         return [*ended, *self._ask(news, self._facts(before_us))]
 
@@ -215,6 +225,7 @@ class Retraining:
         first, new = not state.versions, news.version not in state.versions
         state.versions = [*(v for v in state.versions if v != news.version), news.version][-MAX_VERSIONS:]
         state.rows_below, state.incidents = {}, {}
+        measured, state.measured, state.fulfilled = state.measured, {}, None
         if first or not new:
             return []
         request, state.open = state.open, None
@@ -223,14 +234,32 @@ class Retraining:
             return []
         state.fresh_since_us = request.asked_us
         state.fresh_labels -= request.labels
-        return [Ended(request.request_id, End.FULFILLED, news.now_us, news.version)]
+        if measured:
+            state.fulfilled = _Fulfilled(request, measured)
+        return [self._ended(request, End.FULFILLED, news)]
+
+    def _take_estimates(self, news: News) -> list[Ended]:
+        """Remember what the windows measured; the first ones of a new version say how it compares."""
+        state = self._state
+        found = {v.target.metric: v.reading.estimate for v in news.verdicts if v.reading.estimate is not None}
+        state.measured |= found
+        fulfilled = state.fulfilled
+        comparison = compare(fulfilled.measured, found) if fulfilled else []
+        if fulfilled is None or not comparison:
+            return []
+        state.fulfilled = None
+        return [self._ended(fulfilled.request, End.FULFILLED, news, tuple(comparison))]
 
     def _lapse(self, news: News) -> list[Ended]:
         request = self._state.open
         if request is None or news.now_us < request.asked_us + LAPSES_AFTER_US:
             return []
         self._state.open = None
-        return [Ended(request.request_id, End.LAPSED, news.now_us, news.version)]
+        return [self._ended(request, End.LAPSED, news)]
+
+    def _ended(self, request: _Open, end: End, news: News, comparison: tuple[Compared, ...] = ()) -> Ended:
+        about = self._model_id, request.version, request.policy, request.asked_us
+        return Ended(request.request_id, *about, end, news.now_us, news.version, comparison)
 
     def _take_incidents(self, news: News) -> None:
         """Remember since when each open incident has had each severity; forget those that are closed."""
@@ -271,7 +300,7 @@ class Retraining:
     def _request(self, policy: Policy, reason: Reason, news: News) -> Request:
         state = self._state
         request_id = content_id(msgspec.json.encode([self._model_id, news.version, policy.name, news.now_us]))
-        state.open = _Open(request_id, news.now_us, state.fresh_labels)
+        state.open = _Open(request_id, news.now_us, state.fresh_labels, news.version, policy.name)
         state.asked_us = news.now_us
         return Request(
             request_id,

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from streamdrift.errors import StateError
 from streamdrift.incidents import Severity
+from streamdrift.metrics import Estimate
 from streamdrift.performance import Reading, Standing, Target, Verdict
-from streamdrift.policies import Drifts, FreshLabels, Policy, Scheduled, Worse
+from streamdrift.policies import Drifts, FreshLabels, Policy, Reason, Scheduled, Worse
 from streamdrift.retraining import LAPSES_AFTER_US, End, Ended, HeldBack, IncidentNow, News, Request, Retraining
 from streamdrift.schedules import Schedule
 
@@ -41,19 +42,10 @@ def test_a_request_says_why_for_what_and_how_much_there_is_to_learn_from() -> No
     assert retraining.step(News(2 * HOUR, "7", verdicts=[verdict(1)], labels=100)) == []
     [request] = requests(retraining.step(News(3 * HOUR, "7", verdicts=[verdict(2)])))
     assert retraining.open_request == request.request_id
-    assert request.data == {
-        "request_id": request.request_id,
-        "model_id": "fraud",
-        "model_version": "7",
-        "policy": "decay",
-        "reason": "accuracy is worse than its benchmark by more than the tolerance in 2 windows in a row",
-        "incident_ids": [],
-        "labels_from": "1970-01-01T01:00:00Z",
-        "labels_to": "1970-01-01T03:00:00Z",
-        "fresh_labels": 600,
-        "not_before": "1970-01-01T03:00:00Z",
-        "requires_approval": False,
-    }
+    assert (request.model_id, request.model_version, request.policy) == ("fraud", "7", "decay")
+    why = "accuracy is worse than its benchmark by more than the tolerance in 2 windows in a row"
+    assert request.reason == Reason(why)
+    assert (request.fresh_since_us, request.now_us, request.fresh_labels) == (HOUR, 3 * HOUR, 600)
 
 
 def test_a_new_version_fulfils_the_request_and_what_was_said_of_the_old_one_is_over() -> None:
@@ -62,11 +54,41 @@ def test_a_new_version_fulfils_the_request_and_what_was_said_of_the_old_one_is_o
     [request] = requests(retraining.step(News(2 * HOUR, "7", verdicts=[verdict(2)])))
     retraining.step(News(3 * HOUR, "7", labels=300))
     found = retraining.step(News(5 * DAY, "8", labels=20))
-    assert found == [Ended(request.request_id, End.FULFILLED, 5 * DAY, "8")]
+    assert found == [Ended(request.request_id, "fraud", "7", "decay", 2 * HOUR, End.FULFILLED, 5 * DAY, "8")]
+    assert retraining.predecessor == "7"
     assert retraining.open_request is None
     [again] = requests(retraining.step(News(6 * DAY, "8", verdicts=[verdict(2)])))
     assert again.fresh_labels == 320
     assert again.fresh_since_us == request.now_us
+
+
+def measured(value: float, metric: str = "accuracy") -> Verdict:
+    reading = Reading(metric, Standing.MEASURED, Estimate(value, 0.01, 1_000))
+    return Verdict(0, Target(metric), reading, None, None, 0, alarm=False, changed=False)
+
+
+def test_the_first_judged_window_of_a_new_version_says_how_it_compares_once() -> None:
+    retraining = Retraining("fraud", [MANY])
+    retraining.step(News(HOUR, "7", verdicts=[measured(0.9), measured(0.7, "recall")]))
+    retraining.step(News(2 * HOUR, "7", verdicts=[measured(0.8)], labels=1_000))
+    retraining.step(News(DAY, "8"))
+    saved = msgspec.msgpack.decode(msgspec.msgpack.encode(retraining.state()))
+    retraining = Retraining("fraud", [MANY])
+    retraining.restore(saved)
+    [ended] = retraining.step(News(2 * DAY, "8", verdicts=[measured(0.95), measured(0.75, "recall")]))
+    assert isinstance(ended, Ended)
+    assert ended.end is End.FULFILLED
+    assert [(c.metric, c.before.value, c.after.value) for c in ended.comparison] == [
+        ("accuracy", 0.8, 0.95),
+        ("recall", 0.7, 0.75),
+    ]
+    assert retraining.step(News(3 * DAY, "8", verdicts=[measured(0.95)])) == []
+
+
+def test_a_version_that_came_unasked_is_no_answer_to_compare() -> None:
+    retraining = Retraining("fraud", [MANY])
+    retraining.step(News(HOUR, "7", verdicts=[measured(0.9)]))
+    assert retraining.step(News(DAY, "8", verdicts=[measured(0.95)])) == []
 
 
 def test_a_version_that_came_unasked_has_learnt_from_all_labels() -> None:
@@ -119,7 +141,8 @@ def test_an_open_request_is_the_only_one_until_it_lapses() -> None:
     assert retraining.due() == lapses
     assert retraining.step(News(lapses - 1, "7")) == []
     ended, again = retraining.step(News(lapses, "7"))
-    assert ended == Ended(request.request_id, End.LAPSED, lapses, "7")
+    assert ended == Ended(request.request_id, "fraud", "7", "decay", DAY, End.LAPSED, lapses, "7")
+    assert retraining.predecessor is None
     assert isinstance(again, Request)
     assert again.request_id != request.request_id
 

@@ -26,7 +26,7 @@ from streamdrift.tables import baseline_from_columns
 
 ROOT = Path(__file__).parents[1]
 SCHEMAS = ROOT / "config/schemas"
-NAMES = ("settings", "drift-alert", "prediction", "feature", "label")
+NAMES = ("settings", "drift-alert", "retraining-request", "prediction", "feature", "label")
 
 
 def schema(name: str) -> Draft202012Validator:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from streamdrift.cloud_events import attributes
 from streamdrift.entries import decode
 from streamdrift.evidence import rfc3339
 from streamdrift.fold import FoldConfig, News, PartitionFold
@@ -189,7 +190,13 @@ class Detect:
             self._config.alerts_topic,
             alert.incident_id.encode(),
             msgspec.json.encode({**alert.data, "provenance": provenance}),
-            _cloud_event(alert.data, self._config.source, f"{alert.incident_id}-{alert.sequence}", end_us),
+            attributes(
+                EVENT_TYPE + alert.data["phase"],
+                f"{alert.incident_id}-{alert.sequence}",
+                self._config.source,
+                _subject(alert.data),
+                end_us,
+            ),
         )
 
     def _show(self, tp: TopicPartition) -> None:
@@ -204,17 +211,6 @@ class Detect:
         self.models = {key: status for models in self._models.values() for key, status in models.items()}
 
 
-def _cloud_event(data: Mapping[str, Any], source: str, event_id: str, time_us: int) -> list[tuple[str, bytes | None]]:
-    """Attributes of a CloudEvents 1.0 message in Kafka's binary mode."""
+def _subject(data: Mapping[str, Any]) -> str:
     features = {feature["feature"] for feature in data["features"]}
-    subject = "/".join([data["model_id"], *features]) if len(features) == 1 else data["model_id"]
-    attributes = {
-        "ce_specversion": "1.0",
-        "ce_id": event_id,
-        "ce_source": source,
-        "ce_type": EVENT_TYPE + data["phase"],
-        "ce_subject": subject,
-        "ce_time": rfc3339(time_us),
-        "content-type": "application/json",
-    }
-    return [(name, value.encode()) for name, value in attributes.items()]
+    return "/".join([data["model_id"], *features]) if len(features) == 1 else str(data["model_id"])
