@@ -25,7 +25,7 @@ from streamdrift.problems import Path as KeyPath
 from streamdrift.problems import Problem, dotted
 from streamdrift.quantities import Duration
 from streamdrift.settings import Settings, refusal
-from streamdrift.stages.summarise import Idle
+from streamdrift.stages.inputs import Idle
 
 MAX_SNAPSHOT_BYTES: Final = 900_000
 """Brokers refuse records over 1 MB by default, and a model's snapshot is one record."""

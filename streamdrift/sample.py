@@ -23,7 +23,7 @@ from streamdrift.kafka.newest import newest
 from streamdrift.records import RecordBatch
 from streamdrift.rows import columns_of
 from streamdrift.settings import Settings
-from streamdrift.stages.summarise import CONTROL_HEADER
+from streamdrift.stages.inputs import CONTROL_HEADER
 
 SECONDS: Final = 10.0
 """Longest time that is waited for the messages of one topic."""

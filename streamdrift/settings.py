@@ -31,8 +31,8 @@ from streamdrift.problems import Path as KeyPath
 from streamdrift.problems import Problem, dotted, explain, given, origin
 from streamdrift.quantities import Duration, Rate
 from streamdrift.source_settings import AnyStart, Source, StartPoint
+from streamdrift.stages.inputs import Idle
 from streamdrift.stages.stage import StartFrom
-from streamdrift.stages.summarise import Idle
 from streamdrift.values import (
     LATER,
     NOT_EMPTY,

@@ -23,7 +23,7 @@ from streamdrift.kafka.subscriber import Subscriber
 from streamdrift.learning import counted_on, counts_of, grid_of
 from streamdrift.records import Record, RecordBatch
 from streamdrift.settings import Settings
-from streamdrift.stages.summarise import is_control
+from streamdrift.stages.inputs import is_control
 from streamdrift.summaries import Row
 from streamdrift.tables import MIN_ROWS, check_output, deliver
 

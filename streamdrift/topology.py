@@ -25,8 +25,9 @@ from streamdrift.entries import BaselineSet, encode, partition_of
 from streamdrift.gridbook import Entries, GridBook, ModelKey, baseline_record, grid_records
 from streamdrift.records import Commit, Headers, OutputRecord, Position, Record, RecordBatch, TopicPartition
 from streamdrift.stages.detect import Detect, DetectConfig
+from streamdrift.stages.inputs import CONTROL_HEADER, END_OF_STREAM
 from streamdrift.stages.stage import Stage
-from streamdrift.stages.summarise import CONTROL_HEADER, END_OF_STREAM, Summarise, SummariseConfig
+from streamdrift.stages.summarise import Summarise, SummariseConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from streamdrift.kafka.compacted import read_compacted
 from streamdrift.kafka.subscriber import Subscriber
 from streamdrift.records import OutputRecord, Record
 from streamdrift.settings import Settings
-from streamdrift.stages.summarise import CONTROL_HEADER, END_OF_STREAM
+from streamdrift.stages.inputs import CONTROL_HEADER, END_OF_STREAM
 from streamdrift.status import SourceStatus
 from streamdrift.topic_baseline import build_from_topic
 from streamdrift.topology import TopologyDriver

@@ -15,7 +15,7 @@ from streamdrift.generator import LABELS_TOPIC, PREDICTIONS_TOPIC, Message, Traf
 from streamdrift.generator.pace import to_us
 from streamdrift.kafka.client import Cluster
 from streamdrift.kafka.sender import Sender
-from streamdrift.stages.summarise import CONTROL_HEADER, END_OF_STREAM
+from streamdrift.stages.inputs import CONTROL_HEADER, END_OF_STREAM
 
 MAX_AHEAD: Final = 10_000
 """Predictions that may be sent and not be in a closed tick: 2.2 MiB in each partition of the embedded broker,

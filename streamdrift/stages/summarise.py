@@ -6,12 +6,9 @@ committed offset: any replica can be thrown away, and another goes on where it s
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from itertools import repeat
 from typing import Final, Protocol
 
 import numpy as np
@@ -20,25 +17,27 @@ from numpy.typing import NDArray
 from streamdrift.codecs import Decoded, Source
 from streamdrift.codecs.json import JsonDecoder
 from streamdrift.entries import PartitionProgress, admission_rank, encode, partition_of, progress, to_parts
-from streamdrift.errors import StateError
-from streamdrift.events import Batch, DeadLetter
+from streamdrift.events import Batch
 from streamdrift.grids import Grid
-from streamdrift.records import NO_TIMESTAMP, Commit, OutputRecord, Position, RecordBatch, TopicPartition
+from streamdrift.records import Commit, OutputRecord, Position, RecordBatch, TopicPartition
 from streamdrift.stages.attempts import Attempts
-from streamdrift.stages.dead_letter_limit import DeadLetterLimit
+from streamdrift.stages.inputs import (
+    DeadLetters,
+    InputConfig,
+    InputPartition,
+    ahead_of_others,
+    from_metadata,
+    from_the_future,
+    of_the_future,
+    pieces,
+)
 from streamdrift.status import SourceStatus
 from streamdrift.summaries import Summary, SummaryKey, summarise
-from streamdrift.ticks import END_OF_TIME, MICROSECONDS, NEVER, PartitionClock, tick_of
+from streamdrift.ticks import END_OF_TIME, NEVER, PartitionClock
 
-CONTROL_HEADER: Final = "streamdrift.control"
-END_OF_STREAM: Final = b"end-of-stream"
-_METADATA: Final = "w1:"
-_METADATA_READ: Final = re.compile(r"w1:(?P<watermark>-?\d{1,20})(:(?P<attempts>\d{1,9}))?", re.ASCII)
 WARNING_INTERVAL: Final = 60.0
 """Seconds between warnings of the same thing."""
 
-_LARGEST_LETTER: Final = 900_000
-"""Bytes of key and value that a dead letter may carry: producers refuse records over 1,000,000 with their headers."""
 _MOST_COLLECTED: Final = 8 << 20
 """Bytes of events of a partition that wait to be added up together. Many at once cost a fraction of a few each."""
 _BATCH_BYTES: Final = 2_000
@@ -48,39 +47,14 @@ _MOST_SLOTS: Final = 1 << 22
 """Slots of summaries that are held as arrays (32 MB). A backlog of few events a tick would otherwise take gigabytes."""
 
 
-class Idle(StrEnum):
-    """What happens to the time of a partition whose traffic stopped."""
-
-    ADVANCE = "advance"
-    HOLD = "hold"
-
-
 @dataclass(frozen=True, slots=True)
-class SummariseConfig:
-    """How summarise works; durations of event time in microseconds, of the loop in seconds."""
+class SummariseConfig(InputConfig):
+    """How summarise works."""
 
-    tick_us: int = 10 * MICROSECONDS
-    skew_us: int = 300 * MICROSECONDS
-    """How far an event may lie ahead of the clock."""
-    idle: Idle = Idle.ADVANCE
-    idle_after: float = 60.0
-    max_ahead: int = 360
-    """Ticks by which one partition may be ahead of the slowest before it is paused."""
-    commit_interval: float = 1.0
-    attempts: int = 3
-    """Times that a record may end the process before it is set aside."""
-    dead_letter_share: float = 0.9
-    """Share of messages that are no events beyond which the stage stops; 1 for never."""
     max_models: int = 1_000
     """Model versions without a grid that are followed, a tick: those of ``listed`` models first, then by hash."""
     listed: Collection[str] = ()
     """Ids of the models that are configured."""
-    summaries_topic: str = "streamdrift-summaries"
-    summaries_partitions: int = 4
-    dead_letters_topic: str = "dead-letters"
-    dead_letter_values: bool = True
-    """Whether dead letters carry the message itself (unless it is too large to be written again), or only where it
-    lies."""
 
 
 @dataclass(slots=True)
@@ -96,21 +70,13 @@ class _Tally:
     eventless: int = 0
     behind_end: int = 0
     """Those of ``late`` that lie behind the end-of-stream marker of their partition."""
-    dead: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
-class _Owned:
+class _Owned(InputPartition):
     """One input partition, and what was read of it since the last commit."""
 
-    source: Source
-    clock: PartitionClock
-    attempts: Attempts
-    next_offset: int
-    unmarked: bool = False
-    """Whether it is still to be committed that reading is attempted."""
-    at_end_since: float | None = None
-    changed: bool = True
+    clock: PartitionClock = field(kw_only=True)
     collected: dict[int, list[Batch]] = field(default_factory=dict)
     """Events that are not added up yet, by the identity of their grid."""
     collected_bytes: int = 0
@@ -121,7 +87,6 @@ class _Owned:
     """Summaries for which there was no more room, as the records that they become."""
     events_written: int = 0
     """Events in ``written``."""
-    dead_letters: list[OutputRecord] = field(default_factory=list)
 
     def clear(self) -> None:
         """Everything has been handed over."""
@@ -164,7 +129,7 @@ class Summarise:
         self._owned: dict[TopicPartition, _Owned] = {}
         self._counts: dict[str, int] = {}
         self._tallies = {source.topic: _Tally() for source in sources}
-        self._limits = {source.topic: DeadLetterLimit(source.topic, config.dead_letter_share) for source in sources}
+        self._dead = {source.topic: DeadLetters(source.topic, config) for source in sources}
         self._committed_at = 0.0
         self._warned_at = -WARNING_INTERVAL
         self._told_behind_end: Counter[str] = Counter()
@@ -181,59 +146,43 @@ class Summarise:
 
     def assigned(self, tp: TopicPartition, start: Position, state: Mapping[bytes, bytes]) -> int:  # noqa: ARG002 — a stage without state
         source = self._sources[tp.topic]
-        watermark, attempts = _from_metadata(tp, start)
+        watermark, attempts = from_metadata(tp, start)
         clock = PartitionClock(self._config.tick_us, source.lateness_us, watermark)
-        self._owned[tp] = _Owned(source, clock, Attempts(start.offset, attempts, self._config.attempts), start.offset)
+        tried = Attempts(start.offset, attempts, self._config.attempts)
+        self._owned[tp] = _Owned(source, tried, start.offset, clock=clock)
         return start.offset
 
     def revoked(self, tp: TopicPartition) -> None:
         self._owned.pop(tp, None)
 
     def begin(self, tp: TopicPartition) -> None:
-        part = self._owned[tp]
-        part.attempts.begun = part.unmarked = part.changed = True
+        self._owned[tp].begin()
 
     def process(self, batch: RecordBatch, now: float) -> None:
         part = self._owned[batch.source]
         tally = self._tallies[batch.topic]
         tally.consumed += len(batch)
-        start = self._set_aside(part, batch)
-        without_value = () if all(batch.values) else [i for i, value in enumerate(batch.values) if value is None]
-        for i in without_value:
-            if is_control(batch.headers[i]):
-                self._read(part, batch.part(start, i), now)
-                tally.control += 1
-                if part.source.end_of_stream:
-                    part.clock.advance(END_OF_TIME)
-                start = i + 1
-        self._read(part, batch.part(start, len(batch)) if start else batch, now)
-        self._limits[batch.topic].read(batch)
-        part.next_offset = batch.offsets[-1] + 1
-        part.at_end_since = None
-        part.changed = True
+        for piece, ends in pieces(batch, self._dead[batch.topic].set_aside(part, batch)):
+            self._read(part, piece, now)
+            tally.control += ends
+            if ends and part.source.end_of_stream:
+                part.clock.advance(END_OF_TIME)
+        self._dead[batch.topic].read(batch)
+        part.read(batch)
 
     def reached_end(self, tp: TopicPartition, now: float) -> None:
         part = self._owned[tp]
-        part.at_end_since = now if part.at_end_since is None else min(now, part.at_end_since)
-        if self._config.idle is Idle.ADVANCE and now - part.at_end_since >= self._config.idle_after:
-            # The wall clock enters through the log: other readers of it decide by what is written here.
-            watermark = int(now * MICROSECONDS) - part.clock.lateness_us
-            if tick_of(watermark, self._config.tick_us) > tick_of(part.clock.watermark, self._config.tick_us):
-                part.clock.advance(watermark)
-                part.changed = True
+        moved = part.moved_by_silence(part.clock.watermark, part.clock.lateness_us, now, self._config)
+        if moved is not None:
+            part.clock.advance(moved)
+            part.changed = True
 
     def careful(self, tp: TopicPartition) -> bool:
-        part = self._owned[tp]
-        return part.attempts.careful(part.next_offset)
+        return self._owned[tp].careful
 
     def paused(self) -> Collection[TopicPartition]:
-        """Those that are ``max_ahead`` ticks in front of the slowest one that still has something to read."""
-        behind = [part.clock.watermark for part in self._owned.values() if part.at_end_since is None]
-        if not behind or min(behind) == NEVER:
-            # Nothing is known yet of one that is being read: waiting for it could wait for ever.
-            behind = [watermark for watermark in behind if watermark != NEVER]
-        limit = min(behind, default=END_OF_TIME) + self._config.max_ahead * self._config.tick_us
-        return [tp for tp, part in self._owned.items() if limit < part.clock.watermark < END_OF_TIME]
+        watermarks = {tp: part.clock.watermark for tp, part in self._owned.items()}
+        return ahead_of_others(watermarks, self._owned, self._config)
 
     def expendable(self, now: float) -> Mapping[TopicPartition, int]:  # noqa: ARG002 — the inputs are somebody else's
         return {}
@@ -252,7 +201,7 @@ class Summarise:
     def _is_due(self, now: float) -> bool:
         if not 0 <= now - self._committed_at < self._config.commit_interval:
             return True
-        return any(part.unmarked or (part.changed and self.careful(tp)) for tp, part in self._owned.items())
+        return any(part.is_due for part in self._owned.values())
 
     def _warnings(self, now: float) -> Sequence[str]:
         """What came behind the end of a stream since this was said last: the partition is not watched any more."""
@@ -278,9 +227,7 @@ class Summarise:
         outputs += self._progress_records(changed)
         for part in changed.values():
             part.clear()
-        # An end that is meant is no failed attempt.
-        attempts = {tp: 0 if final else part.attempts.pending(part.next_offset) for tp, part in changed.items()}
-        offsets = {tp: Position(part.next_offset, _metadata(part.clock, attempts[tp])) for tp, part in changed.items()}
+        offsets = {tp: part.position(part.clock.watermark, final=final) for tp, part in changed.items()}
         return Commit(outputs, offsets)
 
     def status(self) -> list[SourceStatus]:
@@ -294,7 +241,7 @@ class Summarise:
                 tally.late,
                 tally.control,
                 tally.over_bound,
-                dict(tally.dead),
+                dict(self._dead[topic].counts),
                 self._watermark(topic),
                 tally.exploded,
                 tally.eventless,
@@ -306,14 +253,6 @@ class Summarise:
         owned = [part for part in list(self._owned.values()) if part.source.topic == topic]
         watermark = min((part.clock.watermark for part in owned), default=NEVER)
         return None if watermark in {NEVER, END_OF_TIME} else watermark
-
-    def _set_aside(self, part: _Owned, batch: RecordBatch) -> int:
-        """Bury the first record if it is the one that ended the process so often; how many records that are."""
-        if not part.attempts.used_up(batch.offsets[0]):
-            return 0
-        tries = part.attempts.number - 1
-        self._bury(part, batch, [DeadLetter(0, "quarantined", f"the process ended {tries} times while reading it")])
-        return 1
 
     def _read(self, part: _Owned, batch: RecordBatch, now: float) -> None:
         """Decode, sort out what is in time, and keep it until it is added up."""
@@ -327,7 +266,7 @@ class Summarise:
             accepted = d.events if keep.all() else d.events.where(keep)
             if len(accepted):
                 self._collect(part, accepted)
-        self._bury(part, batch, decoded.dead)
+        self._dead[batch.topic].bury(part, batch, decoded.dead)
 
     def _in_time(self, part: _Owned, batch: RecordBatch, decoded: Decoded, now: float) -> list[NDArray[np.bool_]]:
         """Which events of each decoded batch are neither late nor from the future. Shape (n,) each."""
@@ -335,18 +274,9 @@ class Summarise:
             return []
         times = np.concatenate([d.events.times for d in decoded.batches])
         index = np.concatenate([d.index for d in decoded.batches])
-        recorded = np.asarray(batch.timestamps, dtype=np.int64)
-        clock = np.int64(now * 1_000)
-        # The clock comes first: a record time that is absurd would wrap in microseconds.
-        newest = np.where(recorded == NO_TIMESTAMP, clock, np.clip(recorded, 0, clock))
-        future = times > (newest * 1_000 + self._config.skew_us)[index]
+        future = from_the_future(times, index, batch, now, self._config.skew_us)
         if future.any():
-            # One clock that is wrong must not close every tick: these never reach the watermark.
-            places, counts = np.unique(index[future], return_counts=True)
-            message = "timestamp: lies ahead of the clock"
-            self._bury(
-                part, batch, map(DeadLetter, places.tolist(), repeat("future"), repeat(message), counts.tolist())
-            )
+            self._dead[batch.topic].bury(part, batch, of_the_future(index[future]))
         # The events of one message are read at once: in the order of time, none of them makes another late.
         order = np.lexsort((times, index))
         order = order[~future[order]]
@@ -395,33 +325,6 @@ class Summarise:
             part.written += self._records_of([part])  # several records of a tick add up as one would
             part.summaries, part.slots = {}, 0
 
-    def _bury(self, part: _Owned, batch: RecordBatch, dead: Iterable[DeadLetter]) -> None:
-        tally = self._tallies[batch.topic]
-        for letter in dead:
-            tally.dead[letter.reason] += letter.events
-            self._limits[batch.topic].bury(batch.offsets[letter.index], letter)
-            part.dead_letters.append(self._dead_letter(batch, letter))
-
-    def _dead_letter(self, batch: RecordBatch, letter: DeadLetter) -> OutputRecord:
-        i = letter.index
-        facts = {
-            "class": letter.reason,
-            "message": letter.message,
-            "topic": batch.topic,
-            "partition": batch.partition,
-            "offset": batch.offsets[i],
-            "timestamp": batch.timestamps[i],
-        }
-        headers = [(f"streamdrift.error.{name}", str(fact).encode()) for name, fact in facts.items()]
-        size = len(batch.keys[i] or b"") + len(batch.values[i] or b"")
-        whole = self._config.dead_letter_values and size <= _LARGEST_LETTER
-        return OutputRecord(
-            self._config.dead_letters_topic,
-            batch.keys[i] if whole else None,
-            batch.values[i] if whole else None,
-            headers,
-        )
-
     def _summary_records(self, parts: Collection[_Owned]) -> Iterator[OutputRecord]:
         """The summaries of all partitions, merged: one (or a few) records a model and tick."""
         self._drop_over_bound(parts)
@@ -468,30 +371,3 @@ class Summarise:
         value = encode(entry)
         for partition in range(self._config.summaries_partitions):
             yield OutputRecord(self._config.summaries_topic, None, value, (), partition)
-
-
-def is_control(headers: Sequence[tuple[str, bytes | None]]) -> bool:
-    """Whether a record without a value ends its partition."""
-    return (CONTROL_HEADER, END_OF_STREAM) in (headers or ())
-
-
-def _metadata(clock: PartitionClock, attempts: int) -> str:
-    """What goes with a committed offset: the watermark, and the attempts to read on if there are any."""
-    return f"{_METADATA}{clock.watermark}" + (f":{attempts}" if attempts else "")
-
-
-def _from_metadata(tp: TopicPartition, start: Position) -> tuple[int, int]:
-    """Watermark and attempts that lie with a committed offset; ``NEVER`` and 0 where nothing was committed yet."""
-    if match := _METADATA_READ.fullmatch(start.metadata):
-        return int(match["watermark"]), int(match["attempts"] or 0)
-    where = f"the committed offset {start.offset} of {tp.topic}[{tp.partition}]"
-    if start.metadata:
-        raise StateError(f"{where} carries {start.metadata[:16]!r}, not a watermark that this version knows")
-    if start.committed:
-        # What was counted since the right place would be counted twice, or be late, and nothing would say so.
-        raise StateError(
-            f"{where} carries no watermark, so somebody else set it (a reset of the group's offsets?). Either set the "
-            "group's offsets back; or delete them for the whole topic, to begin where sources[].start_from says; or, "
-            "to count the past again, run under another kafka.application"
-        )
-    return NEVER, 0

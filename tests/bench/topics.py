@@ -15,7 +15,7 @@ from typing import Final
 from streamdrift.kafka.commit import publish
 from streamdrift.kafka.sender import Sender
 from streamdrift.records import OutputRecord
-from streamdrift.stages.summarise import CONTROL_HEADER, END_OF_STREAM
+from streamdrift.stages.inputs import CONTROL_HEADER, END_OF_STREAM
 from tests.bench.events import Message, malformed, messages
 from tests.support.apache_kafka import VERSION, ApacheKafka, KafkaUnavailable
 from tests.support.brokers import Broker, EmbeddedTestBroker

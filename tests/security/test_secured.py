@@ -22,7 +22,7 @@ from streamdrift.kafka.subscriber import Subscriber
 from streamdrift.records import OutputRecord
 from streamdrift.settings import Settings
 from streamdrift.stages import detect
-from streamdrift.stages.summarise import CONTROL_HEADER, END_OF_STREAM
+from streamdrift.stages.inputs import CONTROL_HEADER, END_OF_STREAM
 from tests.security.installation import HOURS, Installation, shipped
 from tests.support import fraud
 from tests.support.secured_kafka import SERVICE, SUBSCRIBER, SecuredKafka

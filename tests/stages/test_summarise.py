@@ -32,8 +32,9 @@ from streamdrift.grids import MAX_BINS, SCORE, Column, Grid, Kind, Role, blind_g
 from streamdrift.packing import MAX_PART_BYTES
 from streamdrift.records import NO_TIMESTAMP, Commit, Headers, OutputRecord, Position, RecordBatch, TopicPartition
 from streamdrift.stages import summarise
+from streamdrift.stages.inputs import CONTROL_HEADER, END_OF_STREAM, Idle
 from streamdrift.stages.stage import Stage
-from streamdrift.stages.summarise import CONTROL_HEADER, END_OF_STREAM, Idle, Summarise, SummariseConfig
+from streamdrift.stages.summarise import Summarise, SummariseConfig
 from streamdrift.status import SourceStatus
 from streamdrift.summaries import Summary, SummaryKey
 from streamdrift.ticks import END_OF_TIME, MICROSECONDS, NEVER
