@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -107,6 +107,56 @@ class PredictionParts:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelMapping:
+    """Where the parts of a label stand in a message; by default where the contract puts them.
+
+    Raises:
+        ValueError: a place that cannot be; says which and what was expected.
+    """
+
+    model_id: Place = At(("model_id",))
+    model_version: Place = At(("model_version",))
+    """Of a label that carries its own prediction."""
+    prediction_id: Place = At(("prediction_id",))
+    label: Place = At(("label",))
+    """The true class."""
+    value: Place = At(("value",))
+    """The true number."""
+    outcome_timestamp: Place = At(("outcome_timestamp",))
+    revision: Place = At(("revision",))
+    prediction: At | PredictionParts = At(("prediction",))
+    explode: Path | None = None
+
+    def __post_init__(self) -> None:
+        _check_places(self.places(), self.explode)
+
+    def places(self) -> Iterator[tuple[str, Place]]:
+        """Every place, by the name under which it is configured."""
+        for name in _LABEL_PLACES:
+            yield name, getattr(self, name)
+        yield from _prediction_places(self.prediction)
+
+
+_LABEL_PLACES: Final = ["model_id", "model_version", "prediction_id", "label", "value", "outcome_timestamp", "revision"]
+
+
+def _prediction_places(prediction: At | PredictionParts) -> Iterator[tuple[str, Place]]:
+    if isinstance(prediction, At):
+        yield "prediction", prediction
+    else:
+        yield from ((f"prediction.{name}", place) for name, place in prediction.items())
+
+
+def _check_places(places: Iterable[tuple[str, Place]], explode: Path | None) -> None:
+    for name, place in places:
+        if isinstance(place, At):
+            if place.array is not None and explode is None:
+                raise ValueError(f"{name}: [*] stands for the elements of an array: `explode` must name one")
+            if not place.path and place.array is None and name != "features":
+                raise ValueError(f"{name}: expected a path with at least one key")
+
+
+@dataclass(frozen=True, slots=True)
 class Mapping:
     """Where the parts of an event stand; by default where the contract puts them.
 
@@ -132,18 +182,10 @@ class Mapping:
     def __post_init__(self) -> None:
         if len(set(self.feature_names)) != len(self.feature_names):
             raise ValueError("feature_names: a name stands there twice")
-        for name, place in self.places():
-            if isinstance(place, At):
-                if place.array is not None and self.explode is None:
-                    raise ValueError(f"{name}: [*] stands for the elements of an array: `explode` must name one")
-                if not place.path and place.array is None and name != "features":
-                    raise ValueError(f"{name}: expected a path with at least one key")
+        _check_places(self.places(), self.explode)
 
     def places(self) -> Iterator[tuple[str, Place]]:
         """Every place, by the name under which it is configured."""
         for name in ("model_id", "model_version", "timestamp", "prediction_id", "features"):
             yield name, getattr(self, name)
-        if isinstance(self.prediction, At):
-            yield "prediction", self.prediction
-        else:
-            yield from ((f"prediction.{name}", place) for name, place in self.prediction.items())
+        yield from _prediction_places(self.prediction)

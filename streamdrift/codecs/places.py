@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from streamdrift.codecs import mapping as places
 from streamdrift.codecs.documents import Rejected, follow, model_name, parse, without
-from streamdrift.codecs.mapping import At, Const, Header, Key, Path, Place
+from streamdrift.codecs.mapping import At, Const, Header, Key, Path, Place, PredictionParts
 from streamdrift.codecs.source import Source
 from streamdrift.events import SourceKind
 from streamdrift.records import Headers, RecordBatch
@@ -21,6 +22,7 @@ ABSENT: Final = object()
 _NUMBER: Final = re.compile(r"(?P<integer>[-+]?\d{1,20})|[-+]?\d+\.\d*(?:[eE][-+]?\d{1,3})?", re.ASCII)
 
 
+T = TypeVar("T")
 Model = tuple[str, str]
 """(model_id, model_version)"""
 
@@ -35,25 +37,28 @@ class Event(NamedTuple):
     """What the event's hash is made of."""
     features: Mapping[str, Any] | None
     prediction: Mapping[str, Any] | None
+    prediction_id: str | None = None
+    """As labels name it; None where the event has none."""
 
 
-class Finder:
+class Documents(ABC, Generic[T]):
     """The slow way through a mapping: takes any message, and says of one that is no event what is wrong with it."""
 
-    def __init__(self, source: Source) -> None:
-        mapping = source.mapping
-        self._source = source
-        self._mapping = mapping
+    def __init__(self, found_at: Iterable[Place], explode: Path | None, *, is_array: bool) -> None:
+        """``found_at`` are all places that are looked at; ``is_array`` whether a message is an array, not an object."""
+        self._explode = explode
         # By the path of an array, the first place that needs it; the exploded one is measure for the others.
-        self._arrays = [] if mapping.explode is None else [mapping.explode]
-        for _, place in mapping.places():
+        self._arrays = [] if explode is None else [explode]
+        for place in found_at:
             if isinstance(place, At) and place.array is not None and place.array not in self._arrays:
                 self._arrays.append(place.array)
-        self._used = list(used_paths(mapping))
-        whole = mapping.features == At(()) and mapping.feature_names
-        self._is_array = mapping.explode == () or bool(whole)
+        self._is_array = is_array
 
-    def events(self, records: RecordBatch, index: int) -> Iterator[Event | Rejected]:
+    @abstractmethod
+    def _event(self, found: Found) -> T:
+        """The event that was found. Raises ``Rejected``."""
+
+    def events(self, records: RecordBatch, index: int) -> Iterator[T | Rejected]:
         """The events of a message, which has a value; in place of each that is none why not.
 
         Raises:
@@ -62,11 +67,11 @@ class Finder:
         document = parse(records.values[index] or b"")
         if not isinstance(document, list if self._is_array else dict):
             raise Rejected("schema", f"expected a JSON {'array' if self._is_array else 'object'}")
-        if self._mapping.explode is None:
-            return iter([self._event(_Found(records, index, document, {}))])
+        if self._explode is None:
+            return iter([self._event(Found(records, index, document, {}))])
         arrays = self._arrays_of(document)
         rows = (dict(zip(arrays, elements, strict=True)) for elements in zip(*arrays.values(), strict=True))
-        return (self._element(_Found(records, index, document, found, row)) for row, found in enumerate(rows))
+        return (self._element(Found(records, index, document, found, row)) for row, found in enumerate(rows))
 
     def _arrays_of(self, document: object) -> dict[Path, list[Any]]:
         """The arrays whose elements are events, by path; all of one length. Raises ``Rejected``."""
@@ -84,16 +89,29 @@ class Finder:
                 raise Rejected("schema", f"{where}: expected {size} elements as in {exploded}, found {len(array)}")
         return arrays
 
-    def _element(self, found: _Found) -> Event | Rejected:
+    def _element(self, found: Found) -> T | Rejected:
         try:
             return self._event(found)
         except Rejected as rejected:
             return Rejected(rejected.reason, str(rejected), found.row)
 
-    def _model(self, found: _Found) -> Model:
+
+class Finder(Documents[Event]):
+    """Finds the parts of predictions and of features."""
+
+    def __init__(self, source: Source) -> None:
+        mapping = source.mapping
+        self._source = source
+        self._mapping = mapping
+        self._used = list(used_paths(mapping))
+        whole = mapping.features == At(()) and mapping.feature_names
+        is_array = mapping.explode == () or bool(whole)
+        super().__init__((place for _, place in mapping.places()), mapping.explode, is_array=is_array)
+
+    def _model(self, found: Found) -> Model:
         return model_of(found.at(self._mapping.model_id), found.at(self._mapping.model_version))
 
-    def _event(self, found: _Found) -> Event:
+    def _event(self, found: Found) -> Event:
         model, time = self._model(found), self._time(found)
         features, prediction = self._features(found), self._prediction(found)
         if self._source.kind is SourceKind.PREDICTIONS and prediction is None:
@@ -101,9 +119,10 @@ class Finder:
         if features is None and prediction is None:
             raise Rejected("schema", "features: expected an object")
         privacy = self._source.privacy
-        return Event(model, time, self._identity(found), privacy.features(features), privacy.prediction(prediction))
+        kept = privacy.features(features), privacy.prediction(prediction)
+        return Event(model, time, self._identity(found), *kept, id_of(self._mapping.prediction_id, found))
 
-    def _time(self, found: _Found) -> int:
+    def _time(self, found: Found) -> int:
         try:
             return self._source.time(
                 timestamp(found.at(self._mapping.timestamp)), found.records.timestamps[found.place]
@@ -111,11 +130,11 @@ class Finder:
         except ValueError as error:
             raise Rejected("timestamp", str(error)) from None
 
-    def _identity(self, found: _Found) -> bytes:
+    def _identity(self, found: Found) -> bytes:
         place = self._mapping.prediction_id
         return identity_of(place, found.at(place), found.records.values[found.place] or b"", found.row)
 
-    def _features(self, found: _Found) -> Mapping[str, Any] | None:
+    def _features(self, found: Found) -> Mapping[str, Any] | None:
         value, names = found.at(self._mapping.features), self._mapping.feature_names
         if value is None or value is ABSENT:
             return None
@@ -129,20 +148,24 @@ class Finder:
             raise Rejected("schema", "features: expected an object")
         return without(value, self._used) if self._used else value
 
-    def _prediction(self, found: _Found) -> Mapping[str, Any] | None:
-        place = self._mapping.prediction
-        if not isinstance(place, At):
-            parts = {name: found.at(part) for name, part in place.items()}
-            return {name: value for name, value in parts.items() if value is not ABSENT}
-        value = found.at(place)
-        if value is None or value is ABSENT:
-            return None
-        if not isinstance(value, dict):
-            raise Rejected("schema", "prediction: expected an object")
-        return value
+    def _prediction(self, found: Found) -> Mapping[str, Any] | None:
+        return prediction_at(self._mapping.prediction, found)
 
 
-class _Found(NamedTuple):
+def prediction_at(place: At | PredictionParts, found: Found) -> Mapping[str, Any] | None:
+    """The prediction that was found, by the names of its parts; None if there is none. Raises ``Rejected``."""
+    if not isinstance(place, At):
+        parts = {name: found.at(part) for name, part in place.items()}
+        return {name: value for name, value in parts.items() if value is not ABSENT}
+    value = found.at(place)
+    if value is None or value is ABSENT:
+        return None
+    if not isinstance(value, dict):
+        raise Rejected("schema", "prediction: expected an object")
+    return value
+
+
+class Found(NamedTuple):
     """What places lead into: a record, its document, and the elements of its arrays at one index."""
 
     records: RecordBatch
@@ -202,8 +225,8 @@ def _in_key(key: bytes | None, path: Path) -> Any:  # noqa: ANN401 — a JSON va
 
 def model_of(model_id: object, model_version: object) -> Model:
     """Whose an event is, from what stands at the two places. Raises ``Rejected``."""
-    version = "" if model_version is ABSENT else model_name(_text(model_version), "model_version")
-    return model_name(_text(model_id), "model_id"), version
+    version = "" if model_version is ABSENT else model_name(text_of(model_version), "model_version")
+    return model_name(text_of(model_id), "model_id"), version
 
 
 def identity_of(place: Place, said: object, message: bytes, row: int | None) -> bytes:
@@ -219,7 +242,17 @@ def identity_of(place: Place, said: object, message: bytes, row: int | None) -> 
     return b"%b/%d" % (whole, row)
 
 
-def _text(value: object) -> object:
+def id_of(place: Place, found: Found) -> str | None:
+    """The id of a prediction, as text; of one of several in a message, completed by the element's number."""
+    said = found.at(place)
+    if isinstance(said, bool) or not isinstance(said, str | int | bytes) or said in {"", b""}:
+        return None
+    whole = identity_of(place, said, b"", found.row)
+    return whole.decode("utf-8", "surrogatepass" if isinstance(said, str) else "replace")
+
+
+def text_of(value: object) -> object:
+    """What stands in a header or key as text; anything else as it is."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 

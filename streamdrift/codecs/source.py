@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamdrift.codecs.mapping import Mapping
+from streamdrift.codecs.mapping import LabelMapping, Mapping
 from streamdrift.events import Batch, DeadLetter, SourceKind
 from streamdrift.privacy import Privacy
 from streamdrift.records import NO_TIMESTAMP
@@ -65,6 +65,8 @@ class Source:
     mapping: Mapping = field(default_factory=Mapping)
     privacy: Privacy = field(default_factory=Privacy)
     """What is left of values before anything else is made of them."""
+    label_mapping: LabelMapping = field(default_factory=LabelMapping)
+    """That of a source of labels."""
 
     def time(self, timestamp: object, recorded: int) -> int:
         """Time of an event in microseconds; ``recorded`` is the record's in milliseconds. Raises ``ValueError``."""

@@ -75,6 +75,8 @@ class LabelEvent(NamedTuple):
     revision: int = 0
     prediction: Prediction | None = None
     """The label's own: it takes part as a prediction of the label's time."""
+    model_version: str = ""
+    """Of its own prediction."""
 
 
 class Change(NamedTuple):
@@ -179,7 +181,8 @@ class Join:
             label = Label(event.label, event.value, event.time, clock - event.time, event.revision)
             model = self._number(event.model_id, "")
             if event.prediction is not None and not isinstance(self._rows.get(key), Predicted):
-                own = Predicted(model, event.time, 0, event.prediction)
+                version = self._number(event.model_id, event.model_version)
+                own = Predicted(version, event.time, 0, event.prediction)
                 self._predict(key, own, self._bounds.labelled_at(label))
             self._label(key, model, label)
         state.labels_clock = clock

@@ -15,18 +15,21 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from streamdrift.joining.decoding import decode_prediction, label_event
+from streamdrift.codecs.source import EventTime, Source
+from streamdrift.events import SourceKind
+from streamdrift.joining.decoding import LabelReader, PredictionReader
 from streamdrift.joining.join import Join, LabelEvent, PredictionEvent
 from streamdrift.joining.matching import Bounds
 from streamdrift.joining.rows import Predicted, Prediction, encode_row, key_of
 from streamdrift.joining.state import State
 from streamdrift.joining.store import RocksStore
+from streamdrift.records import RecordBatch
 
 BATCH = 20_000
 """Events a commit: what 10,000 a second give in two seconds."""
@@ -52,19 +55,21 @@ def time_of(number: int) -> int:
     return 1_700_000_000 * SECOND + number * SECOND // RATE
 
 
-def predictions(first: int, stop: int) -> Iterator[PredictionEvent]:
-    for number in range(first, stop):
-        read = decode_prediction(prediction_message(number))
-        yield PredictionEvent(
-            number, read.model_id, read.model_version, read.prediction_id, time_of(number), read.prediction
-        )
+def records(values: list[bytes], first: int, milliseconds: list[int]) -> RecordBatch:
+    nothing = [None] * len(values)
+    return RecordBatch("", 0, range(first, first + len(values)), milliseconds, nothing, values, [()] * len(values))
 
 
-def labels(numbers: list[int], offset: int, now: int) -> Iterator[LabelEvent]:
-    from streamdrift.codecs.labels import decode_label
+def predictions(first: int, stop: int) -> list[PredictionEvent]:
+    values = [prediction_message(number) for number in range(first, stop)]
+    times = [time_of(number) // 1_000 for number in range(first, stop)]
+    return PredictionReader(Source("", event_time=EventTime.RECORD)).read(records(values, first, times)).events
 
-    for i, number in enumerate(numbers):
-        yield label_event(decode_label(label_message(number)), offset + i, now)
+
+def labels(numbers: list[int], offset: int, now: int) -> list[LabelEvent]:
+    values = [label_message(number) for number in numbers]
+    source = Source("", SourceKind.LABELS, EventTime.RECORD)
+    return LabelReader(source).read(records(values, offset, [now // 1_000] * len(values))).events
 
 
 def cpu_seconds() -> float:

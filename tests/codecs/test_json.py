@@ -786,11 +786,12 @@ def test_labels_as_the_generator_writes_them_are_read() -> None:
     assert len(labels) > 1_000
     for message in labels:
         label = decode_label(message.value)
+        assert isinstance(label.prediction_id, str)
         assert label.prediction_id.encode() == message.key
         assert label.model_id == "fraud"
         assert label.label in {"legit", "fraud"}
         assert label.source in {"system", "human"}
-        assert isinstance(label.outcome_timestamp, datetime)
+        assert isinstance(label.outcome_timestamp, str)
         assert Source("t").microseconds(label.outcome_timestamp) == message.time_us
 
 
