@@ -111,6 +111,8 @@ class Commit:
     state: Sequence[OutputRecord] = ()
     warnings: Sequence[str] = ()
     """What the operators should know, to be logged; nothing depends on it."""
+    more: bool = False
+    """Whether another commit is due as soon as this one is carried out."""
 
     def __bool__(self) -> bool:
         return bool(self.outputs or self.offsets or self.state)

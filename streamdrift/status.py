@@ -164,6 +164,26 @@ class SourceStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class JoinStatus:
+    """What became of predictions and labels in the partitions owned here, since their stores began.
+
+    predicted = labelled + expired + sampled_out + pending.
+    """
+
+    predictions: str
+    """The topic."""
+    labels: str
+    fates: Mapping[str, int]
+    """Predictions and labels by what became of them: see ``streamdrift.summaries.coverage``."""
+    pending: int = 0
+    """Predictions that a label may still reach."""
+    rows: int = 0
+    """Predictions and labels that the store holds."""
+    refused: Mapping[str, int] = field(default_factory=dict)
+    """Prediction messages that take no part, since start, by why; dead letters of them are summarise's."""
+
+
+@dataclass(frozen=True, slots=True)
 class LoopStatus:
     """One stage's loop on its broker: whether it turns, what it owns and how far behind it is."""
 
@@ -194,3 +214,5 @@ class Snapshot:
     """Records of the summaries topic that were read again to rebuild state."""
     refused: Mapping[str, int] = field(default_factory=dict)
     """Summarised events that no detector saw, by reason: late, over_bound, other_grid."""
+    joins: Sequence[JoinStatus] = ()
+    """One of each pair of predictions and labels."""

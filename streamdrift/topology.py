@@ -23,11 +23,28 @@ from streamdrift.baselines import Baseline
 from streamdrift.codecs import Source
 from streamdrift.entries import BaselineSet, encode, partition_of
 from streamdrift.gridbook import Entries, GridBook, ModelKey, baseline_record, grid_records
+from streamdrift.joining.changelog import Changelog, Entry
+from streamdrift.joining.memory import MemoryStore
+from streamdrift.joining.state import Stores
+from streamdrift.outcome_grids import OutcomeGrid
 from streamdrift.records import Commit, Headers, OutputRecord, Position, Record, RecordBatch, TopicPartition
 from streamdrift.stages.detect import Detect, DetectConfig
 from streamdrift.stages.inputs import CONTROL_HEADER, END_OF_STREAM
+from streamdrift.stages.join import JoinConfig, Joiner, Pair
 from streamdrift.stages.stage import Stage
 from streamdrift.stages.summarise import Summarise, SummariseConfig
+
+
+@dataclass(frozen=True, slots=True)
+class JoinPlan:
+    """What there is to join."""
+
+    config: JoinConfig
+    pairs: Sequence[Pair]
+    grid_of: Callable[[str, str], OutcomeGrid | None]
+    """How the outcomes of a model version are counted; None where nobody said so."""
+    window_us: Callable[[str], int]
+    """Length of a model's windows of reported metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +58,14 @@ class Topology:
     summarise: SummariseConfig
     detect: DetectConfig
     grids_topic: str = "streamdrift-grids"
+    join: JoinPlan | None = None
+    """Where there are labels."""
+
+    def new_join(self, stores: Stores, changelog: Changelog) -> Joiner | None:
+        plan = self.join
+        if plan is None:
+            return None
+        return Joiner(plan.config, plan.pairs, stores, changelog, grid_of=plan.grid_of, window_us=plan.window_us)
 
     def new_summarise(self, book: GridBook) -> Summarise:
         return Summarise(self.summarise, self.sources, book, self.raw)
@@ -89,6 +114,37 @@ class _Partition:
             self.records.popleft()
 
 
+class MemoryChangelog:
+    """Changelogs in memory, compacted as they are written."""
+
+    def __init__(self) -> None:
+        self._ends: dict[TopicPartition, int] = {}
+        self._latest: dict[TopicPartition, dict[bytes, Entry]] = {}
+
+    def append(self, tp: TopicPartition, key: bytes, value: bytes | None) -> None:
+        """Write a record. A deletion stays: a store that is behind must hear of it."""
+        latest, offset = self._latest.setdefault(tp, {}), self.end(tp)
+        latest.pop(key, None)
+        latest[key] = Entry(offset, key, value)
+        self._ends[tp] = offset + 1
+
+    def end(self, tp: TopicPartition) -> int:
+        return self._ends.get(tp, 0)
+
+    def entries(self, tp: TopicPartition, start: int, end: int) -> Iterator[Sequence[Entry]]:
+        yield [entry for entry in self._latest.get(tp, {}).values() if start <= entry.offset < end]
+
+
+class MemoryStores:
+    """Stores in memory, which are empty whenever they are opened: all they had comes back from the changelog."""
+
+    def open(self, tp: TopicPartition) -> MemoryStore:  # noqa: ARG002 — each is a new one
+        return MemoryStore()
+
+    def discard(self, tp: TopicPartition) -> None:
+        """Nothing is left of it anyway."""
+
+
 class TopologyDriver:
     """Runs a topology in memory, in one thread, deterministically. Delivery is at least once."""
 
@@ -100,17 +156,21 @@ class TopologyDriver:
         batch_size: int = 500,
         now: float = _EPOCH_OF_DRIVER,
         keep_log: bool = False,
+        stores: Stores | None = None,
     ) -> None:
         """``partitions`` is that of every input topic; ``now`` the clock (seconds since the epoch).
 
-        What was read and committed is forgotten, unless ``keep_log``.
+        What was read and committed is forgotten, unless ``keep_log``. ``stores`` are those of the join, in memory if
+        None.
         """
         self._topology = topology
         self._batch_size = batch_size
         self._keep_log = keep_log
         self.now = now
         self._logs: dict[TopicPartition, _Partition] = {}
-        self._counts = {source.topic: partitions for source in topology.sources}
+        self._stores = stores or MemoryStores()
+        self._changelog = MemoryChangelog()
+        self._counts = dict.fromkeys(self._input_topics(), partitions)
         self._counts[topology.summarise.summaries_topic] = topology.summarise.summaries_partitions
         for topic, count in self._counts.items():
             for number in range(count):
@@ -140,23 +200,28 @@ class TopologyDriver:
 
     def end_of_stream(self) -> None:
         """Send the marker that ends every input partition (of sources that honour it)."""
-        for source in self._topology.sources:
-            for number in range(self._counts[source.topic]):
-                self.send(source.topic, None, partition=number, headers=[(CONTROL_HEADER, END_OF_STREAM)])
+        for topic in self._input_topics():
+            for number in range(self._counts[topic]):
+                self.send(topic, None, partition=number, headers=[(CONTROL_HEADER, END_OF_STREAM)])
+
+    def _input_topics(self) -> list[str]:
+        labels = [pair.labels.topic for pair in self._topology.join.pairs] if self._topology.join else []
+        return [*(source.topic for source in self._topology.sources), *labels]
 
     def advance(self, seconds: float) -> None:
         """Let the clock go on."""
         self.now += seconds
 
     def run(self) -> None:
-        """Let both stages read whatever there is, and commit it."""
-        for stage in (self.summarise, self.detect):
+        """Let all stages read whatever there is, and commit it."""
+        for stage in self._stages:
             self._drain(stage)
 
     def stop(self) -> None:
         """Stop the stages cleanly: everything that is due is committed."""
-        for stage in (self.summarise, self.detect):
-            self._write(stage.take(self.now, final=True), stage.name)
+        for stage in self._stages:
+            self._commit(stage, final=True)
+        self._close_stores()
 
     def restart(self) -> None:
         """Stop cleanly and start new stages where the old ones stood."""
@@ -172,6 +237,7 @@ class TopologyDriver:
 
     def crash(self) -> None:
         """Drop the stages as they are, and start new ones from what was committed."""
+        self._close_stores()
         self._start()
 
     @property
@@ -192,9 +258,11 @@ class TopologyDriver:
     def _start(self) -> None:
         self.summarise = self._topology.new_summarise(GridBook(self._follow_grids()))
         self.detect = self._topology.new_detect(GridBook(self._follow_grids()))
+        self.join = self._topology.new_join(self._stores, self._changelog)
+        self._stages: list[Stage] = [self.summarise, *([self.join] if self.join else []), self.detect]
         self._positions: dict[tuple[str, TopicPartition], int] = {}
         self._begun: set[tuple[str, TopicPartition]] = set()
-        for stage in (self.summarise, self.detect):
+        for stage in self._stages:
             stage.topology({topic: self._counts[topic] for topic in stage.inputs})
             for tp in self._inputs(stage):
                 start = self._committed.get((stage.name, tp), Position(0))
@@ -215,14 +283,29 @@ class TopologyDriver:
     def _inputs(self, stage: Stage) -> Iterable[TopicPartition]:
         return [tp for tp in self._logs if tp.topic in stage.inputs]
 
+    def _close_stores(self) -> None:
+        """A store has one owner at a time. What was not committed to it is lost."""
+        if self.join is not None:
+            for tp in self._inputs(self.join):
+                self.join.revoked(tp)
+
     def _drain(self, stage: Stage) -> None:
         while sum(self._poll(stage, tp) for tp in self._inputs(stage) if tp not in stage.paused()):
-            self._write(stage.take(self.now), stage.name)
+            self._commit(stage)
         for tp in self._inputs(stage):
             if self._positions[stage.name, tp] == self._logs[tp].end:
                 stage.reached_end(tp, self.now)
         # Whatever is pending goes out, so that a run leaves nothing behind that a clock would have to bring out.
-        self._write(stage.take(self.now, final=stage is self.summarise), stage.name)
+        self._commit(stage, final=stage is not self.detect)
+
+    def _commit(self, stage: Stage, *, final: bool = False) -> None:
+        while True:
+            commit = stage.take(self.now, final=final)
+            self._write(commit, stage.name)
+            if commit:
+                stage.carried_out({tp: self._changelog.end(tp) for tp in self._changelogs(commit)})
+            if not commit.more:
+                return
 
     def _poll(self, stage: Stage, tp: TopicPartition) -> bool:
         position = self._positions[stage.name, tp]
@@ -233,13 +316,13 @@ class TopologyDriver:
         if (stage.name, tp) not in self._begun:
             self._begun.add((stage.name, tp))
             stage.begin(tp)
-            self._write(stage.take(self.now), stage.name)
+            self._commit(stage)
         step = 1 if stage.careful(tp) else len(batch)
         for start in range(0, len(batch), step):
             stage.process(batch.part(start, start + step), self.now)
             self._positions[stage.name, tp] = batch.offsets[start] + step
             if step < len(batch):
-                self._write(stage.take(self.now), stage.name)
+                self._commit(stage)
         return True
 
     def _write(self, commit: Commit, group: str) -> None:
@@ -257,8 +340,17 @@ class TopologyDriver:
         elif record.topic in {self._topology.grids_topic, self._topology.detect.state_topic}:
             assert record.key is not None  # noqa: S101 — compacted topics are written with keys
             self._compact(tp, record.key, record.value)
+        elif record.topic in self._changelog_topics:
+            self._changelog.append(tp, record.key or b"", record.value)
         else:
             self._outputs.setdefault(record.topic, []).append(record)
+
+    @property
+    def _changelog_topics(self) -> Collection[str]:
+        return [pair.changelog for pair in self._topology.join.pairs] if self._topology.join else ()
+
+    def _changelogs(self, commit: Commit) -> Collection[TopicPartition]:
+        return {TopicPartition(record.topic, record.partition or 0) for record in commit.state}
 
     def _compact(self, tp: TopicPartition, key: bytes, value: bytes | None) -> None:
         if tp.topic == self._topology.grids_topic:

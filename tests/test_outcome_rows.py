@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from streamdrift.errors import StateError
 from streamdrift.joining.join import Join, LabelEvent, PredictionEvent, Result
 from streamdrift.joining.matching import Bounds
+from streamdrift.joining.memory import MemoryStore
 from streamdrift.joining.rows import Prediction
 from streamdrift.metrics import Estimate, evaluate
 from streamdrift.outcome_grids import OutcomeGrid
@@ -24,7 +25,6 @@ from streamdrift.summaries.coverage import Coverage, Fate
 from streamdrift.summaries.outcome_summary import AnySummary, OutcomeKey, OutcomeSummary, UncountedOutcomes
 from streamdrift.summaries.outcomes import LabelRows, Outcomes
 from streamdrift.summaries.raw_rows import RawRows, Row
-from tests.joining.memory_store import MemoryStore
 from tests.support.outcomes import BINARY, GRIDS, MULTICLASS, REGRESSION
 
 TICK_US, WINDOW_US = 100, 1_000

@@ -11,8 +11,8 @@ store that is a little behind reads on from where it is; one that is further beh
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -22,6 +22,7 @@ from streamdrift.joining.matching import Bounds
 from streamdrift.joining.queues import Place, due_of
 from streamdrift.joining.rows import ROW, decode_row
 from streamdrift.joining.state import STATE, VERSIONS, State, Store, Versions, read
+from streamdrift.records import TopicPartition
 
 _LONGEST_COMMIT: Final = 8 * MAX_CHANGES
 """Rows of one commit, and not less: where more follow each other without a state, it was compacted away."""
@@ -33,6 +34,16 @@ class Entry(NamedTuple):
     offset: int
     key: bytes
     value: bytes | None
+
+
+class Changelog(Protocol):
+    """Reads changelogs; a broker stands behind it."""
+
+    def end(self, tp: TopicPartition) -> int:
+        """The offset behind the last record of a partition, whether its transaction is decided or not."""
+
+    def entries(self, tp: TopicPartition, start: int, end: int) -> Iterator[Sequence[Entry]]:
+        """All records from ``start`` up to ``end``, some at a time. Waits until they are decided."""
 
 
 class Restore:

@@ -235,6 +235,10 @@ class Labels:
     places: list[int] = field(default_factory=list)
     """Place of each label's message in the batch."""
     dead: list[DeadLetter] = field(default_factory=list)
+    exploded: int = 0
+    """Labels beyond the first of a message."""
+    eventless: int = 0
+    """Messages whose array of labels is empty."""
 
 
 class LabelReader:
@@ -251,6 +255,8 @@ class LabelReader:
         read = Labels()
         for i, value in enumerate(records.values):
             taken = [self._take(label, i, records, read) for label in self._labels(value, records, i)]
+            read.exploded += max(0, len(taken) - 1)
+            read.eventless += not taken
             read.dead += dead_letters(i, filter(None, taken))
         return read
 

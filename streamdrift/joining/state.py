@@ -10,6 +10,7 @@ import msgspec
 from streamdrift.errors import StateError
 from streamdrift.joining.outcomes import Version
 from streamdrift.joining.queues import Place, Queue
+from streamdrift.records import TopicPartition
 from streamdrift.summaries.coverage import Fate
 from streamdrift.ticks import NEVER
 
@@ -86,6 +87,19 @@ class Store(Protocol):
 
         ``rows`` are new values (None: removed), ``due`` hashes by their places, ``done`` entries of queues.
         """
+
+    def close(self) -> None:
+        """Nothing of it is used any more."""
+
+
+class Stores(Protocol):
+    """The stores of a process, by the partition of the changelog that each is a copy of."""
+
+    def open(self, tp: TopicPartition) -> Store:
+        """The store as it was closed, as far as it can still be continued, or an empty one."""
+
+    def discard(self, tp: TopicPartition) -> None:
+        """Delete what there is of a store that is not open."""
 
 
 def read(value: bytes, kind: type[Kept]) -> Kept:

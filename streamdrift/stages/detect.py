@@ -91,6 +91,10 @@ class Detect:
         """What the folds did not take, since start: partitions that moved away have been counted."""
         return sum((owned.fold.counts for owned in list(self._owned.values())), self._counted)
 
+    @property
+    def together(self) -> bool:
+        return False
+
     def topology(self, counts: Mapping[str, int]) -> None:
         """Partitions of the summaries topic are owned one by one: how many there are changes nothing."""
 
@@ -154,6 +158,9 @@ class Detect:
         before, self._told = self._told, self.counts.refused
         grown = {reason: count - before[reason] for reason, count in self._told.items() if count > before[reason]}
         return [f"{count:,} events are not watched: {REFUSALS[reason]}" for reason, count in grown.items()]
+
+    def carried_out(self, ends: Mapping[TopicPartition, int]) -> None:
+        """Nothing waits for that."""
 
     def expendable(self, now: float) -> Mapping[TopicPartition, int]:
         """What was committed a while ago: a snapshot that is older than that will not turn up any more."""

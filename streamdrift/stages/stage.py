@@ -9,6 +9,7 @@ are the two callers; both call from one thread, in this order::
     process(batch, now) ...                  records of owned partitions, in offset order
     reached_end(tp, now)                     the reader stands at the end of tp
     take(now, final=False) -> Commit         after every poll; empty until something is due
+    carried_out(ends)                        whenever such a commit is true
     take(now, final=True)                    before a revoke and before a clean stop
     revoked(tp)                              tp is owned no longer; its state is dropped
 
@@ -58,6 +59,10 @@ class Stage(Protocol):
     def state_topic(self) -> str | None:
         """The compacted topic, partitioned as the input, that ``assigned`` is to be given; None without state."""
 
+    @property
+    def together(self) -> bool:
+        """Whether the partitions of one number, of all inputs, must have the same owner."""
+
     def topology(self, counts: Mapping[str, int]) -> None:
         """Take the number of partitions of every input topic, as the cluster has it now."""
 
@@ -92,6 +97,9 @@ class Stage(Protocol):
 
         ``final`` asks for everything, due or not: ownership or the process is about to end.
         """
+
+    def carried_out(self, ends: Mapping[TopicPartition, int]) -> None:
+        """What ``take`` gave last is true now; ``ends`` are the offsets behind its ``state`` in each partition."""
 
     def expendable(self, now: float) -> Mapping[TopicPartition, int]:
         """Offsets of owned partitions below which nobody will need a record; empty for topics of others."""

@@ -138,6 +138,10 @@ class Summarise:
     def inputs(self) -> Collection[str]:
         return tuple(self._sources)
 
+    @property
+    def together(self) -> bool:
+        return False
+
     def topology(self, counts: Mapping[str, int]) -> None:
         if dict(counts) != self._counts:
             self._counts = dict(counts)
@@ -183,6 +187,9 @@ class Summarise:
     def paused(self) -> Collection[TopicPartition]:
         watermarks = {tp: part.clock.watermark for tp, part in self._owned.items()}
         return ahead_of_others(watermarks, self._owned, self._config)
+
+    def carried_out(self, ends: Mapping[TopicPartition, int]) -> None:
+        """Nothing waits for that."""
 
     def expendable(self, now: float) -> Mapping[TopicPartition, int]:  # noqa: ARG002 — the inputs are somebody else's
         return {}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from streamdrift.joining.join import Join, LabelEvent, PredictionEvent, Result
 from streamdrift.joining.matching import Bounds
+from streamdrift.joining.memory import MemoryStore
 from streamdrift.joining.rows import Prediction
-from tests.joining.memory_store import MemoryStore
 
 BOUNDS = Bounds(label_delay_us=1_000, orphan_wait_us=400, max_rows=1_000_000)
 

@@ -9,10 +9,10 @@ from streamdrift.errors import StateError
 from streamdrift.joining import changelog as changelog_module
 from streamdrift.joining.changelog import Entry, Restore
 from streamdrift.joining.join import Change, Join
+from streamdrift.joining.memory import MemoryStore
 from streamdrift.joining.state import STATE, Store
 from streamdrift.joining.store import RocksStore
 from tests.joining.events import BOUNDS, label, many
-from tests.joining.memory_store import MemoryStore
 
 
 def commit(join: Join, changelog: list[Change]) -> None:

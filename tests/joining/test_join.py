@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from streamdrift.joining import join as join_module
 from streamdrift.joining.join import Join, Result, threshold
 from streamdrift.joining.matching import MAX_WAITING, Bounds
+from streamdrift.joining.memory import MemoryStore
 from streamdrift.joining.outcomes import Version
 from streamdrift.joining.rows import Prediction, key_of, rank_of
 from streamdrift.summaries.coverage import Fate
 from tests.joining.brute_force import joined
 from tests.joining.events import BOUNDS, label, many, new_join, prediction, result_of
-from tests.joining.memory_store import MemoryStore
 
 
 def fates(result: Result) -> list[Fate]:

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from streamdrift.joining.changelog import Entry, Restore
 from streamdrift.joining.join import Change, Join, LabelEvent, PredictionEvent, Result
 from streamdrift.joining.matching import Bounds
+from streamdrift.joining.memory import MemoryStore
 from streamdrift.joining.rows import Prediction
 from streamdrift.joining.store import RocksStore, discard
 from streamdrift.summaries.coverage import Fate
 from tests.joining.brute_force import brute_force, joined
-from tests.joining.memory_store import MemoryStore
 
 BOUNDS = Bounds(label_delay_us=1_000, orphan_wait_us=400, max_rows=1_000)
 END = 10_000

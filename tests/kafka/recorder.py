@@ -28,6 +28,7 @@ class Recorder:
     """Commits everything at once, with the number of records as metadata; optionally echoes each record."""
 
     name = "recorder"
+    together = False
 
     def __init__(self, *inputs: str, state_topic: str | None = None, echo: str | None = None) -> None:
         self.inputs: Collection[str] = inputs
@@ -46,6 +47,7 @@ class Recorder:
         self.batches: list[RecordBatch] = []
         self.ends: Counter[TopicPartition] = Counter()
         self.calls: list[str] = []
+        self.carried: list[dict[TopicPartition, int]] = []
         self.owned: dict[TopicPartition, Position] = {}
         self.ended = False
         self._fresh = False
@@ -97,6 +99,9 @@ class Recorder:
 
     def paused(self) -> Collection[TopicPartition]:
         return self.pausing
+
+    def carried_out(self, ends: Mapping[TopicPartition, int]) -> None:
+        self.carried.append(dict(ends))
 
     def take(self, now: float, *, final: bool = False) -> Commit:
         assert now > 0
