@@ -6,8 +6,8 @@ controls. Whoever folds the same entries gets the same alerts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from streamdrift.admission import Admission
@@ -18,6 +18,8 @@ from streamdrift.gridbook import ModelKey
 from streamdrift.grids import NO_GRID, Grid, blind_grid
 from streamdrift.incidents import Alert
 from streamdrift.monitor import REBASELINED
+from streamdrift.outcome_fold import OutcomesConfig
+from streamdrift.policies import Policy
 from streamdrift.status import ModelStatus
 from streamdrift.summaries import Summary, SummaryKey
 from streamdrift.tick_fold import RETIRE_AFTER_US, PublishedAlert, Scope, TickFold
@@ -45,6 +47,10 @@ class FoldConfig:
     """Ids of models whose versions are admitted first, and up to ``MAX_VERSIONS`` of each beyond the bound."""
     retire_after_us: int = RETIRE_AFTER_US
     """Event time without events after which a model version is retired."""
+    outcomes: OutcomesConfig | None = None
+    """How outcomes are folded; None where there are no labels."""
+    policies: Mapping[str, Sequence[Policy]] = field(default_factory=dict)
+    """When models are to be trained anew, by model id."""
 
     @property
     def scope(self) -> Scope:

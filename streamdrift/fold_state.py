@@ -2,9 +2,12 @@
 
 ::
 
-    ["partition","3"]                 how far the log was folded; written last
-    ["model","fraud","7"]             a watch between two ticks
-    ["learning","fraud","7","0"]      events that it has to learn from, as many records as it takes; written before it
+    ["retraining","fraud"]            what is known of a model's retraining; written first
+    ["outcomes","fraud","7"]          a watch over outcomes between two ticks
+    ["outcome-partition","3"]         how far the log was folded for outcomes
+    ["learning","fraud","7","0"]      events that a watch has to learn from, as many records as it takes
+    ["model","fraud","7"]             a watch over inputs between two ticks
+    ["partition","3"]                 how far the log was folded for inputs; written last
 """
 
 from __future__ import annotations
@@ -50,6 +53,10 @@ class StateRecords:
     partition: PartitionState | None = None
     watches: dict[ModelKey, bytes] = field(default_factory=dict)
     chunks: dict[ModelKey, dict[int, bytes]] = field(default_factory=dict)
+    outcome_partition: PartitionState | None = None
+    outcomes: dict[ModelKey, bytes] = field(default_factory=dict)
+    retraining: dict[str, bytes] = field(default_factory=dict)
+    """By model id."""
 
 
 def read_records(records: Mapping[bytes, bytes], partition: int | None = None) -> StateRecords:
@@ -64,6 +71,13 @@ def read_records(records: Mapping[bytes, bytes], partition: int | None = None) -
                 found.watches[model_id, version] = value
             case ["learning", model_id, version, number] if _CHUNK_NUMBER.fullmatch(number):
                 found.chunks.setdefault((model_id, version), {})[int(number)] = value
+            case ["outcome-partition", number]:
+                if number == str(partition):
+                    found.outcome_partition = _decode_partition(value)
+            case ["outcomes", model_id, version]:
+                found.outcomes[model_id, version] = value
+            case ["retraining", model_id]:
+                found.retraining[model_id] = value
             case _:
                 raise StateError(f"a key of the state topic is of no kind that this program knows: {name!r}")
     return found
@@ -82,6 +96,21 @@ def chunk_key(key: ModelKey, number: int) -> bytes:
 def partition_key(partition: int) -> bytes:
     """Key of a partition's own record."""
     return msgspec.json.encode(("partition", str(partition)))
+
+
+def outcomes_key(key: ModelKey) -> bytes:
+    """Key of the snapshot of a model's outcomes."""
+    return msgspec.json.encode(("outcomes", *key))
+
+
+def outcome_partition_key(partition: int) -> bytes:
+    """Key of a partition's own record of outcomes."""
+    return msgspec.json.encode(("outcome-partition", str(partition)))
+
+
+def retraining_key(model_id: str) -> bytes:
+    """Key of what is known of a model's retraining."""
+    return msgspec.json.encode(("retraining", model_id))
 
 
 def _decode_partition(value: bytes) -> PartitionState:

@@ -156,9 +156,9 @@ class OutcomeWatch:
         if self.fence is not None and tick <= self.fence:
             return OutcomeNews()
         self.fence = tick
-        self.last_tick = tick if parts else self.last_tick
         coverage = reduce(add, (summary.coverage for summary in parts.values()), Coverage.empty())
         self._coverage += coverage
+        self.last_tick = tick if came(coverage) else self.last_tick
         alerts = self._settle(tick, parts)
         sightings, verdicts = self._look(tick, self._counted(parts))
         alerts += self._incidents.close(tick, sightings)
@@ -180,6 +180,11 @@ class OutcomeWatch:
     def last_event_us(self) -> int | None:
         """The end of the last tick in which something came."""
         return None if self.last_tick is None else self._ticks.end_us(self.last_tick)
+
+    @property
+    def warming_up(self) -> bool:
+        """Never: metrics have benchmarks from the first label on, or are not judged."""
+        return False
 
     @property
     def incidents(self) -> Sequence[IncidentNow]:
@@ -340,6 +345,11 @@ class OutcomeWatch:
             self._history.alerts,
             self._state_bytes,
         )
+
+
+def came(coverage: Coverage) -> int:
+    """Predictions and labels that came. Other fates are told of when there is time for it, and decide nothing."""
+    return coverage[Fate.PREDICTED] + coverage[Fate.LABELLED] + coverage[Fate.REVISED]
 
 
 def sorted_parts(parts: Parts) -> list[tuple[tuple[int, str], AnySummary]]:

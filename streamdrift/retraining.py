@@ -169,6 +169,11 @@ class Retraining:
         """The version that was in charge before the one that is."""
         return self._state.versions[-2] if len(self._state.versions) > 1 else None
 
+    @property
+    def fresh_labels(self) -> int:
+        """Labels that no training has seen."""
+        return self._state.fresh_labels
+
     def step(self, news: News) -> list[Request | Ended]:
         """Take the news of a closed tick. A tick that was taken before changes nothing."""
         state = self._state

@@ -235,8 +235,9 @@ class TickFold(ABC, Generic[Key, Part, Watcher]):
         parts: dict[ModelKey, dict[Key, Part]] = {}
         if opened:
             self.provenance.keep(tick, opened.read_from)
-            self._latest = tick
             parts = opened.parts
+            if any(self._is_traffic(part) for of_model in parts.values() for part in of_model.values()):
+                self._latest = tick
             self._admit(parts)
         due = {key for key, at in self._due.items() if at <= tick}
         for key in sorted(due | parts.keys()):
@@ -263,6 +264,10 @@ class TickFold(ABC, Generic[Key, Part, Watcher]):
     @abstractmethod
     def _events(self, part: Part) -> int:
         """How many events a part is of."""
+
+    def _is_traffic(self, part: Part) -> bool:
+        """Whether a part is of something that came in this tick."""
+        return self._events(part) > 0
 
     def _tell(
         self, tick: int, key: ModelKey, watch: Watched, verdicts: Sequence[Verdict] = (), labels: int = 0

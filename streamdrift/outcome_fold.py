@@ -1,0 +1,107 @@
+"""The fold of the outcomes in one partition of the log: the sibling of ``fold.PartitionFold``.
+
+A tick here is one of labels, and closes by what the join has read of labels and predictions. A label feed that is
+dead, or late by days, holds up nothing but this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from streamdrift.entries import LogEntry, OutcomeProgress
+from streamdrift.fold_state import outcome_partition_key, outcomes_key, read_records
+from streamdrift.gridbook import ModelKey
+from streamdrift.incidents import Alert
+from streamdrift.outcome_entries import OutcomePart, from_part
+from streamdrift.outcome_rows import added
+from streamdrift.outcome_status import OutcomeStatus
+from streamdrift.outcome_watch import OutcomeConfig, OutcomeWatch, came
+from streamdrift.summaries.outcome_summary import AnySummary, OutcomeSummary
+from streamdrift.tick_fold import PublishedAlert, Scope, TickFold
+
+PartKey = tuple[int, str]
+"""Window of the predictions; id of the grid, "" for outcomes that are not counted yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomesConfig:
+    """How outcomes are folded where there are labels."""
+
+    watch: Callable[[str], OutcomeConfig]
+    """How the outcomes of a model are watched, by model id."""
+    topics: Collection[str]
+    """The input topics of the join, which a tick waits for."""
+
+
+class OutcomeFold(TickFold[PartKey, AnySummary, OutcomeWatch]):
+    """The outcomes of one partition."""
+
+    def __init__(self, scope: Scope, watch: Callable[[str], OutcomeConfig]) -> None:
+        super().__init__(scope)
+        self._config = watch
+
+    def apply(self, offset: int, entry: LogEntry) -> list[PublishedAlert]:
+        """Take the entry at ``offset``. Offsets ascend; those below the restored position are read again."""
+        self.seen(offset)
+        match entry:
+            case OutcomePart():
+                self._add(offset, entry)
+            case OutcomeProgress():
+                return self._progress(offset, entry.counts, entry.positions)
+        return []
+
+    def status(self) -> dict[ModelKey, OutcomeStatus]:
+        """The models whose status changed since this was called last."""
+        changed, self._dirty_status = self._dirty_status, set()
+        return {key: self._watches[key].status() for key in changed if key in self._watches}
+
+    def _add(self, offset: int, part: OutcomePart) -> None:
+        key, summary = part.key, from_part(part)
+        if self._is_late(key.tick, offset, self._events(summary)):
+            return
+        if part.start_us != key.tick * self._scope.tick_us:
+            self.counts.other_grid += self._events(summary)
+            return
+        parts = self._parts(key.tick, offset, (key.model_id, key.model_version))
+        place = key.window, part.grid.id if part.grid else ""
+        parts[place] = added(parts[place], summary) if place in parts else summary
+
+    def _new_watch(self, key: ModelKey) -> OutcomeWatch:
+        return OutcomeWatch(self._config(key[0]), *key)
+
+    def _events(self, part: AnySummary) -> int:
+        return part.outcomes.n if isinstance(part, OutcomeSummary) else part.rows.total
+
+    def _is_traffic(self, part: AnySummary) -> bool:
+        return came(part.coverage) > 0
+
+    def _close_watch(
+        self, key: ModelKey, watch: OutcomeWatch, tick: int, parts: dict[PartKey, AnySummary]
+    ) -> list[Alert]:
+        lost = watch.lost
+        news = watch.close(tick, parts)
+        self.counts.other_grid += watch.lost - lost
+        self._tell(tick, key, watch, news.verdicts, news.labels)
+        return list(news.alerts)
+
+    # Snapshots
+
+    def snapshot(self, partition: int) -> dict[bytes, bytes | None]:
+        """State records of everything that changed since the last call, the partition's own last."""
+        records: dict[bytes, bytes | None] = {outcomes_key(key): None for key in sorted(self._retired)}
+        records |= {outcomes_key(key): self._watches[key].snapshot() for key in sorted(self._dirty)}
+        self._dirty.clear()
+        self._retired.clear()
+        records[outcome_partition_key(partition)] = self._partition_state().encode()
+        return records
+
+    def restore(self, partition: int, records: Mapping[bytes, bytes]) -> None:
+        """Go on from state records. Raises ``StateError`` if that cannot be."""
+        found = read_records(records, partition)
+        if found.outcome_partition is not None:
+            self._restore_partition(found.outcome_partition)
+        for key, snapshot in found.outcomes.items():
+            watch = self._new_watch(key)
+            watch.restore(snapshot)
+            self._restore_watch(key, watch)
