@@ -101,8 +101,11 @@ class LabelDrift:
         usual = dict(self._usual) if self._usual is not None else None
         return msgspec.to_builtins(_State(self._since, usual, self._gathered, detector), builtin_types=(bytes,))
 
-    def restore(self, state: object) -> None:
-        """Go on from ``state``; with another training table the comparison starts anew. Raises ``StateError``."""
+    def restore(self, state: object) -> bool:
+        """Go on from ``state``; whether that could be: with another training table the comparison starts anew.
+
+        Raises ``StateError`` for what ``state`` never gave.
+        """
         try:
             saved = msgspec.convert(state, _State, builtin_types=(bytes,))
         except msgspec.ValidationError as error:
@@ -110,8 +113,10 @@ class LabelDrift:
         self._since, self._gathered = saved.since, saved.gathered
         if self._usual is None and saved.reference is not None:
             self._compare_with(saved.reference)
-        if self._detector and saved.reference == self._usual:
+        goes_on = saved.reference == self._usual
+        if self._detector and goes_on:
             self._detector.restore(saved.detector)
+        return goes_on
 
 
 def true_counts(confusion: Confusion) -> dict[str, int]:

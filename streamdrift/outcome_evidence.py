@@ -28,6 +28,11 @@ _ERROR_METRICS: Final = {"accuracy": lambda value: 1 - value, "mae": lambda valu
 """Metrics that are the mean of the error stream, and how that follows from their values."""
 
 
+def column_of(metric: str) -> int:
+    """The number of a metric."""
+    return _PLACE[metric]
+
+
 def of_verdict(verdict: Verdict, since: int, window_us: int, ticks: Ticks) -> Sighting | None:
     """A window's verdict on a metric; None where it says nothing. ``since``: the first window in the row."""
     target, estimate = verdict.target, verdict.reading.estimate

@@ -12,7 +12,7 @@ counted once it is. A pure step like ``monitor``'s: what follows from a tick dep
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
+from streamdrift.benchmarks import LabelDistribution
 from streamdrift.detectors.detector import Ticks
 from streamdrift.detectors.error_stream import DEFAULT, ErrorShift, ErrorStream, ErrorStreamConfig
 from streamdrift.detectors.river import RiverSpec
@@ -28,16 +29,16 @@ from streamdrift.facts import incidents_now
 from streamdrift.incident_history import IncidentHistory
 from streamdrift.incidents import Alert, Incidents, Sighting, Subject
 from streamdrift.label_drift import LabelDrift
-from streamdrift.metrics import METRICS
 from streamdrift.monitor import REBASELINED, difference_of_ticks
 from streamdrift.outcome_entries import PackedCoverage, pack_coverage, unpack_coverage
-from streamdrift.outcome_evidence import COLUMNS, of_shift, of_verdict
+from streamdrift.outcome_evidence import COLUMNS, ERROR_COLUMN, LABEL_COLUMN, column_of, of_shift, of_verdict
 from streamdrift.outcome_grids import OutcomeGrid, Task
 from streamdrift.outcome_learning import learned_grid
 from streamdrift.outcome_rows import OutcomeColumns, counted
 from streamdrift.outcome_status import OutcomeStatus
 from streamdrift.packing import PackedRows, pack_rows, unpack_rows
-from streamdrift.performance import Performance, PerformanceConfig, Target, Verdict
+from streamdrift.performance import Performance, Verdict
+from streamdrift.plans import PerformancePlan
 from streamdrift.retraining import IncidentNow
 from streamdrift.summaries import RawRows
 from streamdrift.summaries.coverage import Coverage, Fate
@@ -53,26 +54,13 @@ class OutcomeConfig:
     """How the outcomes of one model are watched."""
 
     tick_us: int
-    performance: PerformanceConfig
-    """Without targets every metric of the task is reported, and none is judged."""
-    grids: Mapping[str, OutcomeGrid] = field(default_factory=dict)
-    """How outcomes are counted, by version, where settings or a baseline say it; under "" for all others."""
-    labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """Labels of the training table by class, by version."""
+    plan: PerformancePlan
+    labels: Mapping[str, LabelDistribution] = field(default_factory=dict)
+    """Labels of the training table, by version."""
     baselines: Mapping[str, str] = field(default_factory=dict)
     """Id of the configured baseline, by version."""
     river: RiverSpec = DEFAULT
     """What listens to the errors."""
-
-    def grid(self, version: str) -> OutcomeGrid | None:
-        """How the outcomes of a version are counted; None if nobody says it."""
-        return self.grids.get(version) or self.grids.get("")
-
-    def targets(self, task: Task) -> Sequence[Target]:
-        """What can be measured of a task: the targets that are of it, or all its metrics."""
-        of_task = [name for name, metric in METRICS.items() if task in metric.tasks]
-        targets = self.performance.targets or [Target(name) for name in of_task]
-        return tuple(target for target in targets if target.metric in of_task)
 
 
 Parts = Mapping[tuple[int, str], AnySummary]
@@ -103,6 +91,7 @@ class _Snapshot(msgspec.Struct, frozen=True):
     grid: OutcomeGrid | None
     coverage: PackedCoverage
     waiting: list[_Waiting]
+    window_us: int
     below_since: dict[str, int]
     performance: Any
     river: dict[str, Any]
@@ -128,21 +117,24 @@ class OutcomeWatch:
         self._waiting: dict[int, UncountedOutcomes] = {}
         self._history = IncidentHistory(self._ticks)
         self._state_bytes = 0
-        self._count_on(config.grid(model_version))
+        self._count_on(None)
 
     def _count_on(self, grid: OutcomeGrid | None) -> None:
         """Begin anew, on a grid."""
         config, (_, version) = self._config, self._model
         self._grid = grid
-        self._targets = config.targets(grid.task) if grid else ()
-        self._performance = Performance(replace(config.performance, targets=self._targets), grid) if grid else None
+        performance = config.plan.config(version, grid.task) if grid else None
+        self._targets = performance.targets if performance else ()
+        self._performance = Performance(performance, grid) if performance and grid else None
         self._errors = ErrorStream(self._stream_config(grid)) if grid else None
         self._shift: ErrorShift | None = None
+        usual = config.labels.get(version)
         self._labels = LabelDrift(
-            self._model, self._ticks, config.performance.label_delay_us, config.labels.get(version)
+            self._model, self._ticks, config.plan.label_delay_us, usual.classes if usual else None
         )
         subject = Subject(*self._model, {}, config.baselines.get(version))
         self._incidents = Incidents(subject, self._ticks, COLUMNS)
+        self._left_over: Sequence[Sighting] = ()
         self._below_since: dict[str, int] = {}
         """The first window of the row of bad ones, by metric."""
 
@@ -161,12 +153,15 @@ class OutcomeWatch:
         self.last_tick = tick if came(coverage) else self.last_tick
         alerts = self._settle(tick, parts)
         sightings, verdicts = self._look(tick, self._counted(parts))
-        alerts += self._incidents.close(tick, sightings)
+        alerts += self._incidents.close(tick, [*self._left_over, *sightings])
+        self._left_over = ()
         self._history.remember(alerts)
         return OutcomeNews(alerts, verdicts, coverage[Fate.LABELLED])
 
     def due(self) -> int | None:
         """The next tick at whose close something happens even without outcomes."""
+        if self._left_over and self.fence is not None:
+            return self.fence + 1
         closes_us = self._performance.due() if self._performance else None
         window = None if closes_us is None else self._ticks.ending_at(closes_us)
         dues = (window, self._labels.due(), self._incidents.due())
@@ -195,7 +190,7 @@ class OutcomeWatch:
 
     def _settle(self, tick: int, parts: Parts) -> list[Alert]:
         """Decide on which grid outcomes are counted from this tick on; another one begins everything anew."""
-        grid = self._config.grid(self._model[1]) or self._grid_of(parts) or self._grid or self._learned(parts)
+        grid = self._grid_of(parts) or self._grid or self._learned(parts)
         if grid == self._grid:
             return []
         alerts = self._incidents.end(tick, REBASELINED)
@@ -264,7 +259,7 @@ class OutcomeWatch:
             if verdict.in_a_row == 1 and verdict.below:
                 self._below_since.setdefault(metric, verdict.window)
             seen = of_verdict(
-                verdict, self._below_since.get(metric, verdict.window), self._config.performance.window_us, self._ticks
+                verdict, self._below_since.get(metric, verdict.window), self._config.plan.window_us, self._ticks
             )
             if not verdict.alarm and verdict.below is False:
                 self._below_since.pop(metric, None)
@@ -293,6 +288,7 @@ class OutcomeWatch:
                 self._grid,
                 pack_coverage(self._coverage),
                 [_packed(window, rows) for window, rows in sorted(self._waiting.items())],
+                self._config.plan.window_us,
                 self._below_since,
                 self._performance.state() if self._performance else None,
                 _identity(self._config.river),
@@ -305,15 +301,14 @@ class OutcomeWatch:
         return data
 
     def restore(self, snapshot: bytes) -> None:
-        """Go on from a snapshot. Raises ``StateError`` if that cannot be.
-
-        Where the configuration asks for another grid now, that takes effect with the next tick.
-        """
+        """Go on from a snapshot. Raises ``StateError`` if that cannot be."""
         saved = _read(snapshot)
         if saved.tick_us != self._ticks.length_us:
             raise StateError(f"a snapshot of outcomes has {difference_of_ticks(saved.tick_us, self._ticks.length_us)}")
         self._count_on(saved.grid)
-        self.fence, self.last_tick, self._below_since = saved.fence, saved.last_tick, saved.below_since
+        self.fence, self.last_tick = saved.fence, saved.last_tick
+        if saved.window_us == self._config.plan.window_us:
+            self._below_since = saved.below_since
         try:
             self._coverage = unpack_coverage(saved.coverage)
             self._waiting = {w.window: _unpacked(w) for w in saved.waiting}
@@ -321,11 +316,23 @@ class OutcomeWatch:
             raise StateError(f"a snapshot of outcomes cannot be read: {error}") from None
         if self._performance:
             self._performance.restore(saved.performance)
-        if self._errors and saved.river == _identity(self._config.river):
+        hears_on = saved.river == _identity(self._config.river)
+        if self._errors and hears_on:
             self._errors.restore(saved.errors)
-        self._labels.restore(saved.labels)
+        looks_on = self._labels.restore(saved.labels)
         self._incidents.restore(saved.incidents)
+        watched = {column_of(metric) for metric in (self._performance.alarms if self._performance else ())}
+        watched |= {ERROR_COLUMN} if hears_on else set()
+        watched |= {LABEL_COLUMN} if looks_on else set()
+        self._left_over = tuple(self._abandoned(watched))
         self._state_bytes = len(snapshot)
+
+    def _abandoned(self, watched: Collection[int]) -> Iterator[Sighting]:
+        """The end of alarms that nobody would ever end: what raised them is configured in another way now."""
+        for incident in self._incidents.open:
+            for key, contribution in incident.contributions.items():
+                if contribution.column not in watched:
+                    yield Sighting(key, incident.kind, None)
 
     # Status
 
@@ -334,7 +341,7 @@ class OutcomeWatch:
         return OutcomeStatus(
             *self._model,
             self._grid,
-            self._config.performance.window_us,
+            self._config.plan.window_us,
             self._targets,
             self._performance.reports() if self._performance else (),
             self._coverage,

@@ -18,7 +18,7 @@ alarm, not many.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -228,6 +228,11 @@ class Performance:
     def due(self) -> int | None:
         """The next time at which a window closes, in microseconds since the epoch."""
         return min(map(self._config.closes_us, self._open), default=None)
+
+    @property
+    def alarms(self) -> Collection[str]:
+        """The metrics that are in alarm."""
+        return {metric for metric, row in self._rows.items() if row.alarm}
 
     def reports(self) -> list[Report]:
         """The open windows and the last closed one, newest first."""
