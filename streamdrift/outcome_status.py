@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from streamdrift.detectors.error_stream import ErrorShift
 from streamdrift.outcome_grids import OutcomeGrid
-from streamdrift.performance import Report, Target
+from streamdrift.performance import Report, Target, Windows
 from streamdrift.status import IncidentStatus
 from streamdrift.summaries.coverage import Coverage
 
@@ -24,8 +24,7 @@ class OutcomeStatus:
     """Length of the windows of the reports."""
     targets: Sequence[Target]
     """What its metrics are held against; empty while there is no grid."""
-    reports: Sequence[Report]
-    """Open windows and the last closed one, newest first."""
+    windows: Windows | None
     coverage: Coverage
     """Of all predictions and labels in closed ticks."""
     last_label_us: int | None
@@ -40,6 +39,11 @@ class OutcomeStatus:
     state_bytes: int = 0
     """Size of the last snapshot."""
 
+    @property
+    def reports(self) -> Sequence[Report]:
+        """Open windows and the last closed one, newest first; measured anew each time that someone looks."""
+        return self.windows.reports() if self.windows else ()
+
 
 @dataclass(frozen=True, slots=True)
 class RetrainingStatus:
@@ -48,6 +52,8 @@ class RetrainingStatus:
     model_id: str
     version: str
     """The version in charge."""
+    predecessor: str | None
+    """The one before, with which it is compared."""
     open_request: str | None
     fresh_labels: int
     held_back: Mapping[str, str]

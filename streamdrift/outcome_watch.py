@@ -343,7 +343,7 @@ class OutcomeWatch:
             self._grid,
             self._config.plan.window_us,
             self._targets,
-            self._performance.reports() if self._performance else (),
+            self._performance.windows() if self._performance else None,
             self._coverage,
             self.last_event_us,
             self._performance.late if self._performance else 0,

@@ -163,6 +163,23 @@ def read(metric: str, outcomes: Outcomes, min_labels: int, *, closed: bool) -> R
     return Reading(metric, Standing.MEASURED if closed else Standing.PROVISIONAL, result)
 
 
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Windows of outcomes as of one moment. They never change, so that another thread may measure them."""
+
+    config: PerformanceConfig
+    windows: Sequence[tuple[int, Outcomes, Coverage, bool]] = ()
+    """Number, outcomes, coverage, and whether it is closed; the newest first."""
+
+    def reports(self) -> list[Report]:
+        """What each of them says of every target."""
+        config = self.config
+        return [
+            Report(w, coverage, [read(t.metric, outcomes, config.min_labels, closed=closed) for t in config.targets])
+            for w, outcomes, coverage, closed in self.windows
+        ]
+
+
 class _Row(msgspec.Struct, array_like=True):
     """How a metric stands over windows."""
 
@@ -234,23 +251,22 @@ class Performance:
         """The metrics that are in alarm."""
         return {metric for metric, row in self._rows.items() if row.alarm}
 
-    def reports(self) -> list[Report]:
-        """The open windows and the last closed one, newest first."""
+    def windows(self) -> Windows:
+        """The open windows and the last closed one."""
         open_ = ((w, *counted, False) for w, counted in self._open.items())
         last = () if self._last is None else ((*self._last, True),)
-        return [
-            Report(window, coverage, [self._read(t, outcomes, closed=closed) for t in self._config.targets])
-            for window, outcomes, coverage, closed in sorted((*open_, *last), key=lambda each: -each[0])
-        ]
+        return Windows(self._config, tuple(sorted((*open_, *last), key=lambda each: -each[0])))
+
+    def reports(self) -> list[Report]:
+        """The open windows and the last closed one, newest first."""
+        return self.windows().reports()
 
     def _is_over(self, window: int) -> bool:
         return self._now_us is not None and self._config.closes_us(window) <= self._now_us
 
-    def _read(self, target: Target, outcomes: Outcomes, *, closed: bool) -> Reading:
-        return read(target.metric, outcomes, self._config.min_labels, closed=closed)
-
     def _judge(self, window: int, target: Target, outcomes: Outcomes, coverage: float | None) -> Verdict:
-        reading, row = self._read(target, outcomes, closed=True), self._rows[target.metric]
+        reading = read(target.metric, outcomes, self._config.min_labels, closed=True)
+        row = self._rows[target.metric]
         worse, below, before = None, None, row.alarm
         if reading.estimate is not None and target.benchmark is not None:
             worse = METRICS[target.metric].better.shortfall(reading.estimate.value, target.benchmark)

@@ -168,6 +168,7 @@ class _Model:
         return RetrainingStatus(
             self._model_id,
             version,
+            self._retraining.predecessor,
             self._retraining.open_request,
             self._retraining.fresh_labels,
             {policy: str(reason) for policy, reason in self._retraining.held_back.items()},

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from streamdrift.cloud_events import attributes
 from streamdrift.entries import decode
 from streamdrift.evidence import rfc3339
-from streamdrift.fold import FoldConfig, News, PartitionFold
+from streamdrift.fold import FoldConfig, News
 from streamdrift.gridbook import ModelKey, baseline_record, grid_records, retired_record
+from streamdrift.outcome_status import OutcomeStatus, RetrainingStatus
+from streamdrift.partition import Partition, PublishedRequest
 from streamdrift.records import Commit, OutputRecord, Position, RecordBatch, TopicPartition
+from streamdrift.requests_topic import retraining_record
 from streamdrift.status import ModelStatus
 from streamdrift.tick_fold import FoldCounts, PublishedAlert
 from streamdrift.ticks import MICROSECONDS
@@ -46,6 +49,7 @@ class DetectConfig:
     state_topic: str = "streamdrift-state"
     alerts_topic: str = "drift-alerts"
     grids_topic: str = "streamdrift-grids"
+    requests_topic: str = "retraining-requests"
     source: str = "/streamdrift"
     """``ce_source`` of the alerts."""
     snapshot_interval: float = 60.0
@@ -55,12 +59,21 @@ class DetectConfig:
 class _Owned:
     """A partition of the summaries topic."""
 
-    fold: PartitionFold
+    fold: Partition
     alerts: list[PublishedAlert] = field(default_factory=list)
     """What is not handed out yet."""
     snapshot_due: float | None = None
     commits: deque[tuple[float, int]] = field(default_factory=deque)
     """When which offset was committed, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What is shown of a partition."""
+
+    models: Mapping[ModelKey, ModelStatus] = field(default_factory=dict)
+    outcomes: Mapping[ModelKey, OutcomeStatus] = field(default_factory=dict)
+    retraining: Mapping[str, RetrainingStatus] = field(default_factory=dict)
 
 
 class Detect:
@@ -73,10 +86,15 @@ class Detect:
         self._known = known
         self._owned: dict[TopicPartition, _Owned] = {}
         self._counted = FoldCounts()
+        self._outcomes_counted = FoldCounts()
         self._told: Mapping[str, int] = self._counted.refused
-        self._models: dict[TopicPartition, dict[ModelKey, ModelStatus]] = {}
+        self._shown: dict[TopicPartition, _Shown] = {}
         self.models: Mapping[ModelKey, ModelStatus] = {}
         """The models owned here; replaced whenever one changes, so that other threads may read it."""
+        self.outcomes: Mapping[ModelKey, OutcomeStatus] = {}
+        """Likewise, of those with labels."""
+        self.retraining: Mapping[str, RetrainingStatus] = {}
+        """Likewise, of those with policies, by model id."""
 
     @property
     def inputs(self) -> Collection[str]:
@@ -95,14 +113,19 @@ class Detect:
     def together(self) -> bool:
         return False
 
+    @property
+    def outcome_counts(self) -> FoldCounts:
+        """Likewise, of outcomes: labels that no detector heard of, and no window holds."""
+        return sum((owned.fold.outcome_counts for owned in list(self._owned.values())), self._outcomes_counted)
+
     def topology(self, counts: Mapping[str, int]) -> None:
         """Partitions of the summaries topic are owned one by one: how many there are changes nothing."""
 
     def assigned(self, tp: TopicPartition, start: Position, state: Mapping[bytes, bytes]) -> int:
-        fold = PartitionFold(self._config.fold, self._known)
+        fold = Partition(self._config.fold, self._known)
         fold.restore(tp.partition, state)
         self._owned[tp] = _Owned(fold)
-        self._models[tp] = {}
+        self._shown[tp] = _Shown()
         self._show(tp)
         # Without transactions, a member that was taken for dead can write its old snapshot over its successor's: then
         # what was committed since is read again, and folded again to the same alerts.
@@ -112,7 +135,8 @@ class Detect:
         owned = self._owned.pop(tp, None)
         if owned is not None:
             self._counted += owned.fold.counts
-        self._models.pop(tp, None)
+            self._outcomes_counted += owned.fold.outcome_counts
+        self._shown.pop(tp, None)
         self._publish()
 
     def begin(self, tp: TopicPartition) -> None:
@@ -144,6 +168,7 @@ class Detect:
             # Grids and baselines come before the state that names them.
             outputs += [record for news in owned.fold.news() for record in self._news_records(news)]
             outputs += [self._alert_record(alert, now) for alert in owned.alerts]
+            outputs += [self._request_record(request, now) for request in owned.fold.requests()]
             owned.alerts = []
             if owned.snapshot_due is not None and (final or now >= owned.snapshot_due):
                 owned.snapshot_due = None
@@ -188,11 +213,7 @@ class Detect:
     def _alert_record(self, published: PublishedAlert, now: float) -> OutputRecord:
         alert = published.alert
         end_us = (alert.tick + 1) * self._config.fold.tick_us
-        provenance = {
-            "published_at": rfc3339(int(now * 1e3) * 1_000),
-            "catching_up": now - end_us / MICROSECONDS > CATCHING_UP_AFTER,
-            "offsets": published.offsets,
-        }
+        provenance = _provenance(end_us, now, published.offsets)
         return OutputRecord(
             self._config.alerts_topic,
             alert.incident_id.encode(),
@@ -206,18 +227,52 @@ class Detect:
             ),
         )
 
+    def _request_record(self, published: PublishedRequest, now: float) -> OutputRecord:
+        event = published.event
+        provenance = _provenance(event.now_us, now, published.offsets)
+        return retraining_record(self._config.requests_topic, self._config.source, event, provenance)
+
     def _show(self, tp: TopicPartition) -> None:
-        fold = self._owned[tp].fold
-        changed, retired = fold.status(), self._models[tp].keys() - fold.models
-        if changed or retired:
-            models = {**self._models[tp], **changed}
-            self._models[tp] = {key: status for key, status in models.items() if key not in retired}
+        fold, before = self._owned[tp].fold, self._shown[tp]
+        after = _Shown(
+            _updated(before.models, fold.status(), fold.models),
+            _updated(before.outcomes, fold.outcome_status(), fold.outcome_models),
+            fold.retraining_status(),
+        )
+        moved = after.models is not before.models or after.outcomes is not before.outcomes
+        if moved or after.retraining != before.retraining:
+            self._shown[tp] = after
             self._publish()
 
     def _publish(self) -> None:
-        self.models = {key: status for models in self._models.values() for key, status in models.items()}
+        shown = list(self._shown.values())
+        self.models = {key: status for each in shown for key, status in each.models.items()}
+        self.outcomes = {key: status for each in shown for key, status in each.outcomes.items()}
+        self.retraining = {model_id: status for each in shown for model_id, status in each.retraining.items()}
+
+
+_Status = TypeVar("_Status")
+
+
+def _updated(
+    before: Mapping[ModelKey, _Status], changed: Mapping[ModelKey, _Status], watched: Collection[ModelKey]
+) -> Mapping[ModelKey, _Status]:
+    """The same with what changed, and without what is watched no more; the same object where nothing is new."""
+    if not changed and before.keys() <= set(watched):
+        return before
+    return {key: status for key, status in {**before, **changed}.items() if key in watched}
+
+
+def _provenance(end_us: int, now: float, offsets: Mapping[str, Mapping[int, tuple[int, int]]]) -> Mapping[str, Any]:
+    """How a message about event time ``end_us`` came about, for whoever reads it."""
+    return {
+        "published_at": rfc3339(int(now * 1e3) * 1_000),
+        "catching_up": now - end_us / MICROSECONDS > CATCHING_UP_AFTER,
+        "offsets": offsets,
+    }
 
 
 def _subject(data: Mapping[str, Any]) -> str:
     features = {feature["feature"] for feature in data["features"]}
+    features |= {metric["metric"] for metric in data.get("metrics", ())}
     return "/".join([data["model_id"], *features]) if len(features) == 1 else str(data["model_id"])
