@@ -18,7 +18,7 @@ from streamdrift.outcome_rows import added
 from streamdrift.outcome_status import OutcomeStatus
 from streamdrift.outcome_watch import OutcomeConfig, OutcomeWatch, came
 from streamdrift.summaries.outcome_summary import AnySummary, OutcomeSummary
-from streamdrift.tick_fold import PublishedAlert, Scope, TickFold
+from streamdrift.tick_fold import PublishedAlert, Scope, TickFold, Watched
 
 PartKey = tuple[int, str]
 """Window of the predictions; id of the grid, "" for outcomes that are not counted yet."""
@@ -70,6 +70,18 @@ class OutcomeFold(TickFold[PartKey, AnySummary, OutcomeWatch]):
     def _new_watch(self, key: ModelKey) -> OutcomeWatch:
         return OutcomeWatch(self._config(key[0]), *key)
 
+    def _retires_at(self, key: ModelKey, watch: Watched) -> int | None:
+        """As any; one that another version followed, once all its windows have closed: it will not get better."""
+        at, mine = super()._retires_at(key, watch), self._watches[key]
+        settled = mine.settles_at() if self._is_followed(key, mine) else None
+        return at if settled is None else settled + 1 if at is None else min(at, settled + 1)
+
+    def _is_followed(self, key: ModelKey, watch: OutcomeWatch) -> bool:
+        """Whether a version of the same model came later; what came without a version has none."""
+        since = watch.first_tick
+        later = (w.first_tick for other, w in self._watches.items() if other[0] == key[0] and other[1] and other != key)
+        return bool(key[1]) and since is not None and any(first is not None and first > since for first in later)
+
     def _events(self, part: AnySummary) -> int:
         return part.outcomes.n if isinstance(part, OutcomeSummary) else part.rows.total
 
@@ -79,8 +91,11 @@ class OutcomeFold(TickFold[PartKey, AnySummary, OutcomeWatch]):
     def _close_watch(
         self, key: ModelKey, watch: OutcomeWatch, tick: int, parts: dict[PartKey, AnySummary]
     ) -> list[Alert]:
-        lost = watch.lost
+        lost, is_new = watch.lost, watch.first_tick is None
         news = watch.close(tick, parts)
+        if is_new and watch.first_tick is not None:
+            # Older versions may have nothing to wait for any more.
+            self._due |= {other: tick + 1 for other in self._watches if other[0] == key[0] and other != key}
         self.counts.other_grid += watch.lost - lost
         self._tell(tick, key, watch, news.verdicts, news.labels)
         return list(news.alerts)

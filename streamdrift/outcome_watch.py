@@ -87,6 +87,7 @@ class _Snapshot(msgspec.Struct, frozen=True):
     version: int
     tick_us: int
     fence: int | None
+    first_tick: int | None
     last_tick: int | None
     grid: OutcomeGrid | None
     coverage: PackedCoverage
@@ -109,8 +110,9 @@ class OutcomeWatch:
         self._ticks = Ticks(config.tick_us)
         self.fence: int | None = None
         """The last tick that was closed here."""
+        self.first_tick: int | None = None
         self.last_tick: int | None = None
-        """The last tick with labels or predictions."""
+        """The first tick, and the last one, with labels or predictions."""
         self.lost = 0
         """Labels that could not be counted: on another grid, or without their rows."""
         self._coverage = Coverage.empty()
@@ -150,7 +152,8 @@ class OutcomeWatch:
         self.fence = tick
         coverage = reduce(add, (summary.coverage for summary in parts.values()), Coverage.empty())
         self._coverage += coverage
-        self.last_tick = tick if came(coverage) else self.last_tick
+        if came(coverage):
+            self.first_tick, self.last_tick = tick if self.first_tick is None else self.first_tick, tick
         alerts = self._settle(tick, parts)
         sightings, verdicts = self._look(tick, self._counted(parts))
         alerts += self._incidents.close(tick, [*self._left_over, *sightings])
@@ -166,6 +169,13 @@ class OutcomeWatch:
         window = None if closes_us is None else self._ticks.ending_at(closes_us)
         dues = (window, self._labels.due(), self._incidents.due())
         return min((tick for tick in dues if tick is not None), default=None)
+
+    def settles_at(self) -> int | None:
+        """The tick at whose close all its windows have closed; None before anything came."""
+        if self.last_tick is None:
+            return None
+        closes_us = self._performance.settles() if self._performance else None
+        return self.last_tick if closes_us is None else max(self.last_tick, self._ticks.ending_at(closes_us))
 
     def retire(self, resolution: str) -> list[Alert]:
         """End all incidents, since nobody will watch them any more; the watch is not used after this."""
@@ -284,6 +294,7 @@ class OutcomeWatch:
                 SNAPSHOT_VERSION,
                 self._ticks.length_us,
                 self.fence,
+                self.first_tick,
                 self.last_tick,
                 self._grid,
                 pack_coverage(self._coverage),
@@ -306,7 +317,7 @@ class OutcomeWatch:
         if saved.tick_us != self._ticks.length_us:
             raise StateError(f"a snapshot of outcomes has {difference_of_ticks(saved.tick_us, self._ticks.length_us)}")
         self._count_on(saved.grid)
-        self.fence, self.last_tick = saved.fence, saved.last_tick
+        self.fence, self.first_tick, self.last_tick = saved.fence, saved.first_tick, saved.last_tick
         if saved.window_us == self._config.plan.window_us:
             self._below_since = saved.below_since
         try:

@@ -246,6 +246,10 @@ class Performance:
         """The next time at which a window closes, in microseconds since the epoch."""
         return min(map(self._config.closes_us, self._open), default=None)
 
+    def settles(self) -> int | None:
+        """When the last window that is open closes, in microseconds since the epoch; None if none is."""
+        return max(map(self._config.closes_us, self._open), default=None)
+
     @property
     def alarms(self) -> Collection[str]:
         """The metrics that are in alarm."""
