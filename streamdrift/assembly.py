@@ -30,6 +30,7 @@ from streamdrift.fold import FoldConfig
 from streamdrift.gridbook import GridBook, ModelKey
 from streamdrift.grids import SCORE
 from streamdrift.http.server import HttpServer
+from streamdrift.judging import retraining_policies
 from streamdrift.kafka.client import Cluster
 from streamdrift.kafka.commit import AtLeastOnce, publish
 from streamdrift.kafka.compacted import read_compacted
@@ -208,7 +209,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     topics, partitions, replication = settings.topics, settings.topics.partitions, settings.topics.replication or -1
     forever = {"cleanup.policy": "delete", "retention.ms": "-1"}
     compact = {"cleanup.policy": "compact"}
-    alerts = {"cleanup.policy": "compact,delete", "retention.ms": str(90 * DAY_MS)}
+    events = {"cleanup.policy": "compact,delete", "retention.ms": str(90 * DAY_MS)}
     letters = {"retention.ms": str(7 * DAY_MS)}
     read, write, both = (Access.READ,), (Access.WRITE,), (Access.READ, Access.WRITE)
     return [
@@ -218,9 +219,16 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         ),
         TopicSpec(topics.state, partitions, compact, tuple(compact), replication, access=both),
         TopicSpec(topics.grids, 1, compact, tuple(compact), replication, access=both),
-        TopicSpec(topics.alerts, None, alerts, (), replication, access=write),
+        TopicSpec(topics.alerts, None, events, (), replication, access=write),
+        *(TopicSpec(name, None, events, (), replication, access=write) for name in _requests_topics(settings)),
         TopicSpec(topics.dead_letters, None, letters, (), replication, access=write),
     ]
+
+
+def _requests_topics(settings: Settings) -> list[str]:
+    """The topic of retraining requests, where a model has policies: others need no permission for it."""
+    asks = any(retraining_policies(settings, model_id) for model_id in settings.models)
+    return [settings.topics.retraining_requests] if asks else []
 
 
 @dataclass(slots=True)

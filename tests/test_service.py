@@ -59,7 +59,7 @@ class Site:
         broker.create_topic(self.source, partitions)
 
     def settings(self, changes: Mapping[str, Any] | None = None, *, baseline: bool = True) -> Settings:
-        names = ("summaries", "state", "grids", "alerts", "dead_letters")
+        names = ("summaries", "state", "grids", "alerts", "dead_letters", "retraining_requests")
         return fraud.settings(
             self._directory,
             {

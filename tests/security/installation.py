@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from streamdrift.assembly import Service, group_id, topic_specs, topology
-from streamdrift.generator import PREDICTIONS_TOPIC
+from streamdrift.generator import MODEL_ID, PREDICTIONS_TOPIC
 from streamdrift.kafka.topics import ensure_topics
 from streamdrift.settings import Settings
 from streamdrift.stages.detect import Detect
@@ -62,8 +62,9 @@ class Installation(Site):
         return self.settings({**address, **changes})
 
     def with_scram(self) -> Settings:
+        """Settings that need all that is on the list."""
         password = self.secret(self.kafka.passwords[SERVICE])
-        return self.on("SASL", {**self.kafka.scram(SERVICE), "sasl.password": password})
+        return self.on("SASL", {**self.kafka.scram(SERVICE), "sasl.password": password}, **_POLICIES)
 
     def secret(self, value: str) -> dict[str, str]:
         """``value`` in a file, as the configuration names it."""
@@ -72,12 +73,14 @@ class Installation(Site):
         return {"file": str(place)}
 
     def permissions(self, who: str, settings: Settings) -> list[Permission]:
-        """The shipped list with the names of this installation."""
+        """The shipped list with the names of this installation, without topics that these settings do not use."""
         names = {PREDICTIONS_TOPIC: self.source}
         names |= dict(zip(groups(Settings.load(None, _DEFAULTS, {})), groups(settings), strict=True))
         defaults = Settings.load(None, _DEFAULTS, {}).topics.in_use()
         names |= {defaults[key]: name for key, name in settings.topics.in_use().items()}
-        return [permission._replace(name=names.get(permission.name, permission.name)) for permission in shipped(who)]
+        named = [permission._replace(name=names.get(permission.name, permission.name)) for permission in shipped(who)]
+        used = {spec.name for spec in topic_specs(settings)}
+        return [permission for permission in named if permission.kind != "topic" or permission.name in used]
 
     def prepare(self, settings: Settings) -> None:
         """Make the topics, and give the service what the list says."""
@@ -97,6 +100,8 @@ class Installation(Site):
         assert expected
 
 
+_POLICIES: Final = {f"models.{MODEL_ID}.retraining.policies.weekly.schedule": "0 3 * * 0"}
+"""Without policies, the topic of retraining requests is not used."""
 _DEFAULTS: Final = {
     "kafka.bootstrap_servers": "localhost:9092",
     "sources": [{"topic": PREDICTIONS_TOPIC, "kind": "predictions"}],

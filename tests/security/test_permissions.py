@@ -92,9 +92,14 @@ def test_without_one_permission_to_create_that_topic_is_missing_and_named(
     start(settings)
 
 
-@pytest.mark.parametrize("missing", shipped("subscriber"), ids="-".join)
-def test_without_one_permission_a_subscriber_hears_nothing(secured_kafka: SecuredKafka, missing: Permission) -> None:
-    kept = [permission for permission in shipped("subscriber") if permission != missing]
+@pytest.mark.parametrize(
+    ("who", "missing"), [(who, missing) for who in ("subscriber", "trainer") for missing in shipped(who)]
+)
+def test_without_one_permission_a_subscriber_hears_nothing(
+    secured_kafka: SecuredKafka, who: str, missing: Permission
+) -> None:
+    kept = [permission for permission in shipped(who) if permission != missing]
+    names = {permission.kind: permission.name for permission in shipped(who)}
     secured_kafka.forbid(SUBSCRIBER)
     secured_kafka.allow(SUBSCRIBER, kept)
     consumer = confluent_kafka.Consumer(
@@ -102,11 +107,11 @@ def test_without_one_permission_a_subscriber_hears_nothing(secured_kafka: Secure
             "bootstrap.servers": secured_kafka.addresses["SASL"],
             **secured_kafka.scram(SUBSCRIBER),
             "sasl.password": secured_kafka.passwords[SUBSCRIBER],
-            "group.id": "on-call",
+            "group.id": names["group"],
             "log_level": 0,
         }
     )
-    consumer.subscribe(["drift-alerts"])
+    consumer.subscribe([names["topic"]])
     try:
         (message,) = consumer.consume(1, 20)
     finally:
