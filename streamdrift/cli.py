@@ -132,7 +132,9 @@ def baseline_build(  # noqa: PLR0913 — one parameter an option
     score: Annotated[str | None, typer.Option(help="Column with the predicted probability.")] = None,
     label: Annotated[str | None, typer.Option(help="Column with the predicted label.")] = None,
     value: Annotated[str | None, typer.Option(help="Column with the predicted value of a regression.")] = None,
-    target: Annotated[str | None, typer.Option(help="Column with the true label; left out.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column with the true label, for benchmarks.")] = None,
+    positive: Annotated[str | None, typer.Option(help="The positive class.  [that of high scores, 1, true]")] = None,
+    threshold: Annotated[float, typer.Option(help="Score that predicts it where no label does.", min=0, max=1)] = 0.5,
     include: Annotated[list[str] | None, typer.Option(help="Glob of features to watch.  [all]")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Glob of features not to watch.")] = None,
     numeric: Annotated[list[str] | None, typer.Option(help="Column to count as numbers.")] = None,
@@ -158,7 +160,7 @@ def baseline_build(  # noqa: PLR0913 — one parameter an option
         raise typer.Exit(build_from_topic(settings, origin, (model, version), file, force=force, as_json=as_json))
     if table is None or origin is not None:
         raise typer.BadParameter("expected either TABLE, or --from with --config")
-    from streamdrift.tables import build_command
+    from streamdrift.baseline_command import build_command
 
     code = build_command(
         table,
@@ -173,6 +175,8 @@ def baseline_build(  # noqa: PLR0913 — one parameter an option
         exclude=exclude or (),
         numeric=numeric or (),
         categorical=categorical or (),
+        positive=positive,
+        threshold=threshold,
         missing=missing or (),
         delimiter=delimiter,
         force=force,

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from streamdrift.assembly import cluster_of, topology
 from streamdrift.baselines import Baseline
 from streamdrift.entries import BaselineSet, encode, partition_of
@@ -22,7 +24,7 @@ from streamdrift.kafka.compacted import read_compacted
 from streamdrift.records import OutputRecord
 from streamdrift.settings import Settings
 from streamdrift.status import ModelStatus
-from streamdrift.tables import column_reports
+from streamdrift.table_report import benchmark_reports, column_reports, outcome_line
 from streamdrift.watch import Watch
 
 
@@ -70,6 +72,9 @@ class Shown:
             "learning": asdict(status.learning) if status.learning else None,
             "events": baseline.summary.events if baseline else 0,
             "columns": [report._asdict() for report in column_reports(baseline)] if baseline else [],
+            "outcome": msgspec.to_builtins(baseline.outcome) if baseline else None,
+            "benchmarks": [report._asdict() for report in benchmark_reports(baseline)] if baseline else [],
+            "labels": msgspec.to_builtins(baseline.labels) if baseline else None,
             "unmonitored": dict(status.unmonitored),
         }
 
@@ -85,6 +90,11 @@ class Shown:
             rest = "".join(f", {n:,} {name}" for name, n in odd.items() if n)
             mean = "" if r.mean is None else f", mean {r.mean:.4g}"
             lines.append(f"  {r.name}: {r.kind}, {what}, {r.counted:,} values{mean}{rest}")
+        if self.baseline and (outcomes := outcome_line(self.baseline)):
+            lines += [
+                f"  outcomes: {outcomes}",
+                *(f"    {benchmark}" for benchmark in benchmark_reports(self.baseline)),
+            ]
         lines += [f"  {name}: not monitored, {reason}" for name, reason in status.unmonitored.items()]
         return "\n".join(lines)
 

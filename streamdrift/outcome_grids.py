@@ -78,8 +78,8 @@ class OutcomeGrid(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
 
     @cached_property
     def id(self) -> str:
-        """Content id: the same grid has the same id wherever it was made."""
-        return content_id(msgspec.json.encode(self))
+        """Content id: equal grids have the same id, whether a default was stated or not."""
+        return content_id(msgspec.json.encode(msgspec.structs.astuple(self)))
 
     @cached_property
     def curves(self) -> tuple[str, ...]:

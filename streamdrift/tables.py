@@ -1,35 +1,30 @@
 """From a training table to a baseline: ``streamdrift baseline build``.
 
 Two passes over the table, so that its size does not matter. The first keeps a sample of rows, from which each
-column's grid is made (``gridding``); the second counts every row on the grid, with the code that counts live events.
+column's grid is made (``gridding``); the second counts every row on the grid, with the code that counts live events,
+and the outcomes of rows that have a prediction and a label (``table_outcomes``).
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from streamdrift.baselines import Baseline
+from streamdrift.benchmarks import Measured
 from streamdrift.cells import Reading, read, reading_of
 from streamdrift.errors import ConfigurationError
 from streamdrift.events import Batch
 from streamdrift.gridding import Reason, columns_of, distinct, encode
 from streamdrift.grids import (
     LABEL,
-    MISSING,
     SCORE,
-    TYPE_ERROR,
-    UNSEEN,
     VALUE,
     Column,
     Grid,
@@ -38,8 +33,12 @@ from streamdrift.grids import (
     Unmonitored,
     part_kind,
 )
-from streamdrift.readers import Chunk, ColumnTable, Table, open_table
+from streamdrift.outcome_grids import OutcomeGrid
+from streamdrift.readers import Chunk, ColumnTable, Table
 from streamdrift.summaries import Summary
+from streamdrift.summaries.outcomes import Outcomes
+from streamdrift.table_outcomes import OutcomeTable, Place, outcome_table
+from streamdrift.table_report import warnings
 
 MIN_ROWS: Final = 200
 """Fewer rows make no baseline: quantiles and rates of so few say nothing about a difference from live traffic."""
@@ -69,6 +68,10 @@ class Fields:
     exclude: Sequence[str] = ()
     numeric: Sequence[str] = ()
     categorical: Sequence[str] = ()
+    positive: str | None = None
+    """The positive class of two; None: the one that high scores predict, else ``1`` or ``true``."""
+    threshold: float = 0.5
+    """Score from which on the positive class is predicted where no label is."""
 
 
 EVERYTHING: Final = Fields()
@@ -108,9 +111,11 @@ def build(
 ) -> Built:
     """The baseline of a table. Raises ``ConfigurationError`` if it has too few rows or nothing to watch."""
     planned, unmonitored = _plan(table.names, fields)
-    sample, rows = _sample(table, [source.name for source in planned], progress)
+    target = [] if fields.target is None else [fields.target]
+    sample, rows = _sample(table, [*(source.name for source in planned), *target], progress)
     if rows < MIN_ROWS:
         raise ConfigurationError(f"the table has {rows} rows, a baseline needs at least {MIN_ROWS} to mean anything")
+    outcomes = _outcomes(table, planned, fields, sample)
     found: list[tuple[_Source, Column]] = []
     for source in planned:
         values, reading = _typed(table, source, sample.pop(source.name))
@@ -129,8 +134,8 @@ def build(
         raise ConfigurationError(f"no column is left to be watched: {reasons or 'the table has none'}")
     unmonitored.sort(key=lambda field: field.name)
     grid = Grid(model_id, model_version, tuple(columns), tuple(unmonitored))
-    baseline = Baseline(grid, _count(table, grid, sources, progress))
-    return Built(baseline, (*_unused_globs(table.names, fields), *_warnings(baseline)))
+    baseline = _counted(table, grid, sources, outcomes, progress)
+    return Built(baseline, (*_unused_globs(table.names, fields), *warnings(baseline, labelled=bool(target))))
 
 
 # ---- which columns -------------------------------------------------------------------------------------------------
@@ -254,16 +259,44 @@ def _typed(table: Table, source: _Source, values: NDArray[Any]) -> tuple[NDArray
     return read(values, reading), reading
 
 
+def _outcomes(
+    table: Table, planned: Sequence[_Source], fields: Fields, sample: Chunk
+) -> tuple[OutcomeTable, OutcomeGrid] | None:
+    """Where the outcomes of the table stand, and how they are counted; None where nothing can be measured."""
+    parts = {source.column: source for source in planned if source.role is Role.PREDICTION}
+    target = None
+    if fields.target is not None:
+        target = _Source(fields.target, LABEL, Role.PREDICTION, Kind.NUMERIC if set(parts) == {VALUE} else None)
+    places = {part: _place(table, source, sample) for part, source in parts.items()}
+    found = outcome_table(_place(table, target, sample) if target else None, places)
+    if found is None and fields.positive is not None:
+        raise ConfigurationError("a positive class needs labels (--target), and predictions of them")
+    grid = found.grid(sample, fields.positive, fields.threshold) if found else None
+    return (found, grid) if found and grid else None
+
+
+def _place(table: Table, source: _Source, sample: Chunk) -> Place:
+    return Place(source.name, _typed(table, source, sample[source.name])[1])
+
+
 # ---- second pass ---------------------------------------------------------------------------------------------------
 
 
-def _count(table: Table, grid: Grid, sources: Sequence[_Source], progress: Progress) -> Summary:
-    """All rows of the table on the grid."""
-    summary = Summary.empty(grid)
+def _counted(
+    table: Table,
+    grid: Grid,
+    sources: Sequence[_Source],
+    outcomes: tuple[OutcomeTable, OutcomeGrid] | None,
+    progress: Progress,
+) -> Baseline:
+    """All rows of the table on the grid, and their outcomes on theirs."""
+    summary, measured = Summary.empty(grid), Outcomes.empty(outcomes[1]) if outcomes else None
     for chunk in table.chunks():
         summary += Summary.of(_batch(grid, sources, chunk))
+        if measured and outcomes:
+            measured += outcomes[0].outcomes(outcomes[1], chunk)
         progress("counting", summary.events)
-    return summary
+    return Baseline(grid, summary, Measured.of(measured) if measured else None)
 
 
 def _batch(grid: Grid, sources: Sequence[_Source], chunk: Chunk) -> Batch:
@@ -281,230 +314,3 @@ def _batch(grid: Grid, sources: Sequence[_Source], chunk: Chunk) -> Batch:
         values=values,
         type_errors=np.argwhere(wrong),
     )
-
-
-# ---- report --------------------------------------------------------------------------------------------------------
-
-
-class ColumnReport(NamedTuple):
-    """What a baseline holds of one column. Counts are rows; mean and sd are those of numeric columns."""
-
-    name: str
-    role: Role
-    kind: Kind
-    bins: int
-    counted: int
-    unseen: int
-    missing: int
-    type_errors: int
-    mean: float | None = None
-    sd: float | None = None
-
-
-def column_reports(baseline: Baseline) -> list[ColumnReport]:
-    """One line a column, in the order of the grid."""
-    grid, summary = baseline.grid, baseline.summary
-    reports = []
-    for i, column in enumerate(grid.columns):
-        counts = summary.counts[grid.offsets[i] : grid.offsets[i + 1]]
-        specials = counts[column.bins :].tolist()
-        n = int(counts[: column.bins].sum())
-        special = {"unseen": specials[UNSEEN], "missing": specials[MISSING], "type_errors": specials[TYPE_ERROR]}
-        report = ColumnReport(column.name, column.role, column.kind, column.bins, n, **special)
-        if column.kind is Kind.NUMERIC and n:
-            unit = float(grid.units[i])
-            mean = column.center + summary.moments.mean(i, n) * unit
-            report = report._replace(mean=mean, sd=summary.moments.variance(i, n) ** 0.5 * unit)
-        reports.append(report)
-    return reports
-
-
-def _warnings(baseline: Baseline) -> Iterator[str]:
-    """What a person would want to check before trusting the baseline."""
-    rows = baseline.summary.events
-    for report, column in zip(column_reports(baseline), baseline.grid.columns, strict=True):
-        if report.type_errors:
-            yield f"{report.name}: {report.type_errors} of {rows} values are no {report.kind} values: type errors"
-        if report.unseen:
-            yield f"{report.name}: {report.unseen} of {rows} rows have a category beyond the {report.bins} kept: unseen"
-        if column.role is Role.FEATURE and column.name in _LIKE_PREDICTIONS:
-            option = _LIKE_PREDICTIONS[column.name]
-            yield f"{column.name}: watched as a feature; if it is what the model predicted, say {option} {column.name}"
-        if report.name == SCORE and _outside_unit_interval(baseline, column):
-            yield f"{SCORE}: some scores are outside 0 … 1, where the probability of the positive class should be"
-    if all(report.role is Role.FEATURE for report in column_reports(baseline)):
-        yield "no column is a prediction, so their drift cannot be seen (--score, --label-prediction, --value)"
-
-
-_LIKE_PREDICTIONS: Final = {
-    "score": "--score",
-    "probability": "--score",
-    "prediction": "--label-prediction",
-    "predicted_label": "--label-prediction",
-    "predicted_value": "--value",
-}
-"""Names under which tables hold predictions. Live events carry them beside the features: all would be missing."""
-
-
-def _outside_unit_interval(baseline: Baseline, score: Column) -> bool:
-    at = int(baseline.grid.offsets[baseline.grid.names.index(score.name)])
-    counts = baseline.summary.counts[at : at + score.bins]
-    lower, upper = np.append(-np.inf, score.edges), np.append(score.edges, np.inf)
-    # Bins that lie outside as a whole. Those that the ends of the interval cut have one unit of doubt.
-    return bool(counts[(upper < 0) | (lower >= 1)].sum())
-
-
-# ---- command -------------------------------------------------------------------------------------------------------
-
-
-def build_command(  # noqa: PLR0913 — the options of the command, one by one
-    table: Path,
-    *,
-    model: str,
-    version: str,
-    output: Path,
-    score: str | None = None,
-    label_prediction: str | None = None,
-    value: str | None = None,
-    target: str | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    numeric: Sequence[str] = (),
-    categorical: Sequence[str] = (),
-    missing: Sequence[str] = (),
-    delimiter: str | None = None,
-    force: bool = False,
-    as_json: bool = False,
-) -> int:
-    """``streamdrift baseline build TABLE --model M --version V -o FILE``: write a baseline and tell what is in it.
-
-    Args:
-        table: a ``.csv``, ``.tsv``, ``.jsonl`` (also ``.gz``) or ``.parquet`` file with a training row a line.
-        model: the ``model_id`` of the events.
-        version: the ``model_version`` of the events.
-        output: the file to write; its folders are made.
-        score: column with the predicted probability of the positive class.
-        label_prediction: column with the predicted label.
-        value: column with the predicted value of a regression.
-        target: column with the true label, which is left out.
-        include: globs of the features to watch; none: all.
-        exclude: globs of the features not to watch.
-        numeric: columns to count as numbers, whatever they look like.
-        categorical: columns to count as categories, whatever they look like.
-        missing: cells of CSV that hold no value, besides the empty cell, NaN and null.
-        delimiter: of CSV, if it is not the comma (or the tab of ``.tsv``).
-        force: overwrite ``output``.
-        as_json: print the report as JSON.
-
-    Returns the exit code 0. Raises ``ConfigurationError`` for everything that is wrong with table, options or output.
-    """
-    check_output(output, force=force)
-    fields = Fields(score, label_prediction, value, target, include or ("*",), exclude, numeric, categorical)
-    opened = open_table(table, missing, delimiter)
-    with _progress_bar() as progress:
-        try:
-            built = build(opened, model_id=model, model_version=version, fields=fields, progress=progress)
-        except ConfigurationError as error:
-            raise error if str(error).startswith(str(table)) else ConfigurationError(f"{table}: {error}") from None
-    return _deliver(built, output, as_json=as_json)
-
-
-def deliver(baseline: Baseline, output: Path, *, as_json: bool) -> int:
-    """Write a baseline and tell what is in it. Returns the exit code 0."""
-    return _deliver(Built(baseline, tuple(_warnings(baseline))), output, as_json=as_json)
-
-
-def _deliver(built: Built, output: Path, *, as_json: bool) -> int:
-    _write(output, built.baseline.to_json())
-    if as_json:
-        sys.stdout.write(report_json(built, output).decode() + "\n")
-    else:
-        _print_report(built, output)
-    return 0
-
-
-def report_json(built: Built, output: Path) -> bytes:
-    """The report for programs: one JSON object with file, ids, rows, columns, unmonitored and warnings."""
-    baseline = built.baseline
-    grid = baseline.grid
-    return msgspec.json.encode(
-        {
-            "file": str(output),
-            "baseline_id": baseline.id,
-            "grid_id": grid.id,
-            "model_id": grid.model_id,
-            "model_version": grid.model_version,
-            "rows": baseline.summary.events,
-            "columns": [report._asdict() for report in column_reports(baseline)],
-            "unmonitored": grid.unmonitored,
-            "warnings": built.warnings,
-        }
-    )
-
-
-def check_output(output: Path, *, force: bool) -> None:
-    """Raises ``ConfigurationError`` for a file that is not to be overwritten."""
-    if output.is_dir():
-        raise ConfigurationError(f"{output}: is a directory; expected the name of the file to write")
-    if output.exists() and not force:
-        raise ConfigurationError(f"{output}: exists already; --force overwrites it")
-
-
-def _write(output: Path, data: bytes) -> None:
-    """Write a file as a whole or not at all."""
-    part = output.with_name(f".{output.name}.part")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        part.replace(output)
-    except OSError as error:
-        raise ConfigurationError(f"{output}: cannot be written: {error.strerror}") from None
-
-
-@contextmanager
-def _progress_bar() -> Iterator[Progress]:
-    """Shows the rows seen on stderr while it takes time, if somebody looks at a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:,} rows"), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("reading", total=None)
-        yield lambda phase, rows: bar.update(task, description=phase, completed=rows)
-
-
-_JUDGED: Final = frozenset(Reason) - {Reason.EXCLUDED, Reason.TARGET, Reason.ALL_MISSING, Reason.UNSUPPORTED}
-"""Reasons that are a judgement on the values, and may be wrong."""
-
-
-def _print_report(built: Built, output: Path) -> None:
-    """The report for people, on stdout."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table as Sheet
-
-    baseline = built.baseline
-    rows = baseline.summary.events
-    sheet = Sheet(box=None, header_style="bold")
-    # Names fold rather than shrink to an ellipsis: half of them begin alike.
-    sheet.add_column("column", overflow="fold", min_width=min(40, max(map(len, baseline.grid.names))))
-    sheet.add_column("kind", no_wrap=True)
-    for heading in ("bins", "missing", "unseen", "wrong type", "mean", "sd"):
-        sheet.add_column(heading, justify="right", no_wrap=heading != "wrong type")
-    for report in column_reports(baseline):
-        specials = (report.missing, report.unseen, report.type_errors)
-        rates = (f"{count / rows:.2%}" if count else "" for count in specials)
-        moments = ("" if number is None else f"{number:.4g}" for number in (report.mean, report.sd))
-        sheet.add_row(escape(report.name), str(report.kind), str(report.bins), *rates, *moments)
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(sheet)
-    for field in baseline.grid.unmonitored:
-        console.print(f"not watched: {field.name}: {field.reason}", markup=False)
-    if any(field.reason in _JUDGED for field in baseline.grid.unmonitored):
-        console.print("(--numeric or --categorical NAME watches one of them all the same)", markup=False)
-    for warning in built.warnings:
-        console.print(f"warning: {warning}", markup=False)
-    size = f"{rows} rows, {len(baseline.grid.columns)} columns"
-    console.print(f"{output}: baseline {baseline.id} of {size}", markup=False)

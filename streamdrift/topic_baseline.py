@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from streamdrift.assembly import cluster_of, source_of
+from streamdrift.baseline_command import check_output, deliver
 from streamdrift.baselines import Baseline
 from streamdrift.codecs import Source
 from streamdrift.codecs.json import JsonDecoder
@@ -25,7 +26,7 @@ from streamdrift.records import Record, RecordBatch
 from streamdrift.settings import Settings
 from streamdrift.stages.inputs import is_control
 from streamdrift.summaries import Row
-from streamdrift.tables import MIN_ROWS, check_output, deliver
+from streamdrift.tables import MIN_ROWS
 
 PREFIX: Final = "topic:"
 MAX_EVENTS: Final = 20_000

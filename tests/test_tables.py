@@ -16,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from streamdrift import gridding, readers, rows, tables
+from streamdrift.baseline_command import build_command
 from streamdrift.baselines import Baseline
 from streamdrift.cells import Reading, objects, read, reading_of
 from streamdrift.codecs import Source
@@ -26,7 +27,8 @@ from streamdrift.readers import ColumnTable, open_table
 from streamdrift.records import RecordBatch
 from streamdrift.rows import batch_of, encode_row
 from streamdrift.summaries import Summary
-from streamdrift.tables import Fields, baseline_from_columns, build, build_command, column_reports
+from streamdrift.table_report import column_reports
+from streamdrift.tables import Fields, baseline_from_columns, build
 
 ROWS = 400
 Columns = Mapping[str, Sequence[object] | NDArray[Any]]

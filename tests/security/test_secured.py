@@ -15,7 +15,7 @@ from pathlib import Path
 import confluent_kafka
 import pytest
 
-from streamdrift.assembly import Service, cluster_of
+from streamdrift.assembly import Service, cluster_of, topic_specs
 from streamdrift.errors import FatalError
 from streamdrift.kafka.commit import publish
 from streamdrift.kafka.subscriber import Subscriber
@@ -162,7 +162,7 @@ def test_the_command_alerts_with_scram_and_shows_its_password_to_nobody(
         process.kill()
         process.wait()
     stored = []
-    for topic in settings.topics.in_use().values():
+    for topic in (spec.name for spec in topic_specs(settings) if spec.create):
         with Subscriber(secured_kafka.cluster, topic) as subscriber:
             stored += subscriber.rest()
     assert {json.loads(alert)["kind"] for alert in alerts} == {"data_drift"}

@@ -9,6 +9,7 @@ from fractions import Fraction
 from functools import reduce
 from operator import add
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -350,3 +351,12 @@ def test_the_scale_of_a_regression_is_a_power_of_two_near_its_range(one: float, 
 
 def test_strangers_are_no_class_of_any_grid() -> None:
     assert not {name for grid in GRIDS for name in grid.classes} & set(STRANGERS)
+
+
+def test_equal_grids_have_one_id_whether_a_default_was_stated_or_not() -> None:
+    stated = msgspec.json.decode(
+        b'{"task": "binary", "classes": ["legit", "fraud"], "threshold": 0.5}', type=OutcomeGrid
+    )
+    assert stated == BINARY
+    assert stated.id == BINARY.id
+    assert msgspec.structs.replace(stated, threshold=0.7).id != BINARY.id
