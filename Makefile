@@ -12,7 +12,7 @@ UV_COMPILE := UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quie
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint format bench months lock clean
+.PHONY: help setup demo test lint format bench errors months lock clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ format: $(VENV)/.dev ## Format the code and repair what can be repaired by rule
 
 bench: $(VENV)/.dev ## Run the benchmarks
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+errors: $(VENV)/.dev ## Find concept drift in the errors of frozen models, next to River (ARGS="--seeds 1")
+	@$(BIN)/python -m tests.bench.error_streams $(ARGS)
 
 months: $(VENV)/.dev ## Run months of traffic of every rate, and changes in it (hours; ARGS="--seeds 1 --days 3")
 	@$(BIN)/python -m tests.rates $(ARGS)

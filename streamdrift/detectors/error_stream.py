@@ -15,14 +15,15 @@ S the sum of n current values, μ, σ² and n₀ the reference's mean, long-run 
 
     |S − nμ| ≥ √(1 + n/n₀) · √(σ²·(n + ρ)·(ln((n + ρ)/ρ) + 2·ln(1/α)))    and    |S/n − μ| ≥ ``minimum_effect``
 
-with α = 0.01 and ρ = 64 (Robbins' normal mixture: the chance that an unchanged level ever crosses it is at most α,
+with α = 0.001 and ρ = 64 (Robbins' normal mixture: the chance that an unchanged level ever crosses it is at most α,
 however often it is looked at). It ends once the right-hand side, without the reference's error n/n₀, puts the level
-within half of what was told of, or within twice the minimum. σ² comes from means of blocks of 32 values, so that
+within half of what was told of, or within twice the minimum. σ² comes from means of blocks of 64 values, so that
 errors that come in bursts do not pass for many independent ones. Levels below the reference alarm likewise: the
 labels follow another concept, although the model happens to be right about it more often; ``worse`` tells them apart.
 
-The reference needs 768 values (real errors: the first 512 also give their scale) and stops growing at 16,384: what
-drifts slowly shall not become usual. Values enter it only once half as many newer ones have passed without a cut.
+The reference needs 1,536 values, of which it takes the first 1,024, and stops growing at 16,384: what drifts slowly
+shall not become usual. Values enter it only once half as many newer ones have passed without a cut. After a cut that
+came to nothing, what was current joins it once there are as many.
 
 Real errors have any unit and tail, and ADWIN's bound is for values in [0, 1]. So they are watched as e/(e + m), with m
 the median of the first 512; levels that are told of stay means of |error|, in the unit of the outcome.
@@ -33,8 +34,8 @@ the median of the first 512; levels that are told of stay means of |error|, in t
 ...     said = stream.close(tick, (rng.random(500) < rate).astype(float))
 ...     if said.changed:
 ...         print(tick, said.sentence)
-6 error rate rose from 0.093 to 0.3
-10 error rate is close to 0.093 again
+6 error rate rose from 0.094 to 0.3
+10 error rate is close to 0.094 again
 
 Why ADWIN, and what it finds beside River's other detectors: ``python -m tests.bench.error_streams``.
 
@@ -62,15 +63,15 @@ DEFAULT: Final = RiverSpec("drift.ADWIN", {"delta": 0.01})
 """A fifth of the confidence that River asks for by default: a cut alone opens nothing."""
 MINIMUM_EFFECT: Final = 0.01
 """One more error in a hundred predictions."""
-BLOCK: Final = 32
+BLOCK: Final = 64
 """Values that are looked at together."""
 LEARNED: Final = 16
 """Blocks of the reference from which on anything is compared with it."""
-FROZEN: Final = 512
+FROZEN: Final = 256
 """Blocks at which the reference stops growing."""
 SCALED: Final = 512
 """Real errors whose median is the scale."""
-ALPHA: Final = 0.01
+ALPHA: Final = 0.001
 RHO: Final = 64.0
 RECOVERED: Final = 0.5
 """Share of what was told of that the level may still be away from the reference for an alarm to end."""
@@ -112,7 +113,7 @@ class ErrorShift:
 
     @property
     def sentence(self) -> str:
-        """What a person is told: ``error rate rose from 0.093 to 0.3``."""
+        """What a person is told: ``error rate rose from 0.094 to 0.3``."""
         name = "error rate" if self.binary else "mean absolute error"
         if self.before is None or self.after is None or not (self.alarm or self.changed):
             return f"{name} is as it was" if self.before is not None else f"{name} is not known yet"
@@ -289,6 +290,11 @@ class ErrorStream:
             near = max(2 * minimum, RECOVERED * abs(state.told))
             if abs(away) + _bound(current.n, state.reference.variance) / current.n <= near:
                 state.told = None
+        elif current.blocks >= state.reference.blocks:
+            # As many values as the reference has, and no change that could be told from chance: there was none.
+            if state.reference.blocks < FROZEN:
+                state.reference += current
+            state.current, state.waiting, state.recent = None, _Level(), _Level()
 
     def _evidence(self, current: _Level) -> float:
         reference, n = self._state.reference, current.n
