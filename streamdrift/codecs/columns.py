@@ -73,11 +73,10 @@ class Columns:
 
     def _take_alike(self, template: Template, places: Sequence[int]) -> Sequence[int]:
         """Add the events of messages that look like the template. Returns the places of the others."""
-        messages: Sequence[Any] = self._records.values
         start, room = len(self._index), self._with_room(len(places))
         values = room[:, start:] if not template.arrays else np.empty((template.targets, len(places)))
-        found = template.read([messages[i] for i in places], values)
-        taken = list(compress(places, found.taken.tolist()))
+        found = template.read(self._messages(places), values)
+        taken = places if found.taken.all() else list(compress(places, found.taken.tolist()))
         if not taken:
             return places
         stop = start + len(taken)
@@ -89,7 +88,13 @@ class Columns:
             self._put_derived(self._schema.derived[target], made, np.arange(start, stop))
         said: dict[int, Any] = {TIMESTAMP: found.timestamps, IDENTITY: found.identities}
         self._identify({target: of for target, of in said.items() if of is not None}, taken, None)
-        return places if not taken else list(compress(places, (~found.taken).tolist()))
+        return () if taken is places else list(compress(places, (~found.taken).tolist()))
+
+    def _messages(self, places: Sequence[int]) -> Sequence[Any]:
+        values = self._records.values
+        if isinstance(places, range):
+            return values[places.start : places.stop]
+        return [values[i] for i in places]
 
     def _take_typed(self, places: Sequence[int]) -> list[int]:
         """Add the events of a block of messages that the type takes. Returns the places of the others."""
@@ -108,8 +113,10 @@ class Columns:
     def batch(self) -> tuple[DecodedBatch, list[DeadLetter]]:
         """The events that were taken; and dead letters, of those whose time cannot be read."""
         n, grid = len(self._index), self._schema.grid
-        recorded = map(self._records.timestamps.__getitem__, self._index)
-        times, wrong = event_times(self._source, self._timestamps, recorded)
+        index = np.array(self._index, dtype=np.int64)
+        times, wrong = event_times(
+            self._source, self._timestamps, lambda row: self._records.timestamps[self._index[row]]
+        )
         events = Batch(
             grid,
             times,
@@ -120,7 +127,6 @@ class Columns:
             None,
             np.ones(n, dtype=np.bool_) if self._source.kind is SourceKind.FEATURES else None,
         )
-        index = np.array(self._index, dtype=np.int64)
         if not wrong and (np.diff(index) >= 0).all():
             return DecodedBatch(events, index), []
         order = np.argsort(index, kind="stable")  # messages that look alike were taken before the others

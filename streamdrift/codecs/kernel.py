@@ -15,7 +15,7 @@ functions, since what is called in machine code cannot be kept in registers.
 """
 # Integers here are machine words, and rows of tables have fields: numba checks these types, mypy does not know them.
 # mypy: ignore-errors
-# ruff: noqa: C901, PLR0911, PLR0912, PLR0913, PLR0915, PLR0917 — functions are as long as machine code likes them, see above
+# ruff: noqa: C901, PLR0911, PLR0912, PLR0915 — functions are as long as machine code likes them, see above
 
 from __future__ import annotations
 
@@ -31,18 +31,20 @@ from numpy.typing import NDArray
 
 from streamdrift.codecs.tokens import (
     CATEGORY,
+    EPOCH,
+    FACT_BYTES,
     IDENTITY,
     IS_FLOAT,
     IS_INTEGER,
+    IS_TIME,
     LENGTH,
-    MAX_TIME,
+    LEVEL_BYTES,
+    NAME_BYTES,
     NUMBER,
     REFUSED,
     TIME,
     UNREAD,
 )
-
-Table = NDArray[np.void]
 
 inlined: Final[Callable[..., Any]] = njit(inline="always", error_model="numpy")
 
@@ -78,8 +80,8 @@ def _wide_product(builder: Any, args: Any) -> Any:  # noqa: ANN401 — llvmlite'
     return builder.trunc(builder.lshr(product, ir.Constant(_PRODUCT, 64)), _WORD)
 
 
-def _store(context: Any, builder: Any, args: Any) -> Any:  # noqa: ANN401 — llvmlite's types have none
-    builder.store(args[1], builder.inttoptr(args[0], _DOUBLE.as_pointer()))
+def _store(context: Any, builder: Any, args: Any, kind: Any) -> Any:  # noqa: ANN401 — llvmlite's types have none
+    builder.store(args[1], builder.inttoptr(args[0], kind.as_pointer()), align=1)
     return context.get_dummy_value()
 
 
@@ -94,10 +96,19 @@ byte_at = _unary(
     types.int64,
     lambda builder, at: builder.zext(builder.load(builder.inttoptr(at, _BYTE.as_pointer())), _WORD),
 )
+integer_at = _unary(
+    types.int64,
+    types.int64,
+    lambda builder, at: builder.load(builder.inttoptr(at, _WORD.as_pointer()), align=1),
+)
+float_at = _unary(
+    types.float64,
+    types.int64,
+    lambda builder, at: builder.load(builder.inttoptr(at, _DOUBLE.as_pointer()), align=1),
+)
 leading_zeros = _unary(types.int64, types.uint64, lambda builder, x: builder.ctlz(x, _ZERO_IS_UNDEFINED))
 trailing_zeros = _unary(types.int64, types.uint64, lambda builder, x: builder.cttz(x, _ZERO_IS_DEFINED))
 as_float = _unary(types.float64, types.uint64, lambda builder, bits: builder.bitcast(bits, _DOUBLE))
-as_word = _unary(types.int64, types.float64, lambda builder, x: builder.bitcast(x, _WORD))
 upper_product = intrinsic(
     lambda _, a, b: (  # noqa: ARG005 — numba counts the operands
         types.uint64(types.uint64, types.uint64),
@@ -105,10 +116,16 @@ upper_product = intrinsic(
     )
 )
 """The upper 64 bits of the product of two words."""
-store = intrinsic(
+put_float = intrinsic(
     lambda _, at, x: (  # noqa: ARG005 — numba counts the operands
         types.void(types.int64, types.float64),
-        lambda context, builder, _signature, args: _store(context, builder, args),
+        lambda context, builder, _signature, args: _store(context, builder, args, _DOUBLE),
+    )
+)
+put_integer = intrinsic(
+    lambda _, at, x: (  # noqa: ARG005 — numba counts the operands
+        types.void(types.int64, types.int64),
+        lambda context, builder, _signature, args: _store(context, builder, args, _WORD),
     )
 )
 
@@ -276,11 +293,20 @@ def number(at: int) -> tuple[float, int]:
     return x * _SIGNS[negative], at
 
 
+@compiled
+def rare_number(at: int) -> tuple[float, int]:
+    """As ``number``, where it is not worth its room in the loop."""
+    return number(at)
+
+
 # Texts and literals
 
 _QUOTE, _BACKSLASH, _SPACE = U(ord('"')), U(ord("\\")), U(ord(" "))
 _NULL, _TRUE, _FALSE = (U(int.from_bytes(text, "little")) for text in (b"null", b"true", b"false"))
-_FOUR, _FIVE = U(0xFFFFFFFF), U(0xFFFFFFFFFF)
+_FOUR, _FIVE, _SIX = U(0xFFFFFFFF), U(0xFFFFFFFFFF), U(0xFFFFFFFFFFFF)
+_UTC: Final = U(int.from_bytes(b"+00:00", "little"))
+_DAYS: Final = np.array([0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
+"""Days of each month, by its number."""
 _LAST_ASCII: Final = U(0x7F)
 _ESCAPES: Final = np.frombuffer(b'"\\/bfnrt', dtype=np.uint8).astype(np.uint64)
 _HASH_START, _HASH_PRIME = U(0xCBF29CE484222325), U(0x100000001B3)
@@ -298,39 +324,51 @@ def equal(at: int, pattern: int, length: int) -> bool:
     return length == 0 or (word_at(at) ^ word_at(pattern)) << U(64 - 8 * length) == U(0)
 
 
+_ONES, _HIGH = U(0x0101010101010101), U(0x8080808080808080)
+
+
 @compiled
 def text_end(at: int, last: int) -> int:
-    """The address of the quote that ends a text; bytes up to ``last`` are taken, and no escapes."""
+    """The address of the quote that ends a text; bytes up to ``last`` are taken, and no escapes.
+
+    Of eight bytes at a time, the first that is not taken is found by the borrows of subtractions (Warren 2013,
+    "Hacker's Delight", 6-1).
+    """
+    above = _HIGH if last == _LAST_ASCII else U(0)
     while True:
-        byte = byte_at(at)
-        if byte == _QUOTE:
-            return at
-        if byte == _BACKSLASH or byte < _SPACE or byte > last:
-            return REFUSED
-        at += 1
+        word = word_at(at)
+        quotes, backslashes = word ^ (_ONES * _QUOTE), word ^ (_ONES * _BACKSLASH)
+        ends = ((quotes - _ONES) & ~quotes) | ((backslashes - _ONES) & ~backslashes) | ((word - _ONES * _SPACE) & ~word)
+        ends = (ends & _HIGH) | (word & above)
+        if ends != U(0):
+            break
+        at += 8
+    at += trailing_zeros(ends) >> 3
+    return at if byte_at(at) == _QUOTE else REFUSED
 
 
 @inlined
-def name_at(at: int, names: Table, token: np.void, patterns: int) -> tuple[float, int]:
+def name_at(at: int, token: np.void) -> tuple[float, int]:
     """A category by its name, the quote before which is passed: its code, and the address behind the name."""
-    value, start = _HASH_START, at
+    digest, start = _HASH_START, at
     while True:
         byte = byte_at(at)
         if byte == _QUOTE:
             break
         if byte == _BACKSLASH or byte < _SPACE:
             return 0.0, REFUSED
-        value = (value ^ byte) * _HASH_PRIME
+        digest = (digest ^ byte) * _HASH_PRIME
         at += 1
-    if value == U(0):
-        value = U(1)
-    slot = np.int64(value >> U(32)) & token.mask
-    name = names[token.names + slot]
-    while name.hash != U(0):
-        if name.hash == value and name.length == at - start and equal(start, patterns + name.start, name.length):
-            return name.code, at + 1
+    if digest == U(0):
+        digest = U(1)
+    slot = np.int64(digest >> U(32)) & token.mask
+    name = token.names + NAME_BYTES * slot
+    while word_at(name) != U(0):
+        length = integer_at(name + 16)
+        if word_at(name) == digest and length == at - start and equal(start, integer_at(name + 8), length):
+            return float_at(name + 24), at + 1
         slot = (slot + 1) & token.mask
-        name = names[token.names + slot]
+        name = token.names + NAME_BYTES * slot
     return 0.0, REFUSED
 
 
@@ -389,7 +427,7 @@ def scalar_end(at: int) -> int:
         return at + 4
     if word_at(at) & _FIVE == _FALSE:
         return at + 5
-    return number(at)[1]
+    return rare_number(at)[1]
 
 
 @compiled
@@ -436,11 +474,11 @@ def value_end(at: int) -> int:
 
 
 @inlined
-def category(at: int, token: np.void, names: Table, levels: Table, patterns: int) -> tuple[float, int]:
+def category(at: int, token: np.void) -> tuple[float, int]:
     """A category, or null: its code and the address behind it."""
     byte = byte_at(at)
     if byte == _QUOTE:
-        return name_at(at + 1, names, token, patterns)
+        return name_at(at + 1, token)
     if word_at(at) & _FOUR == _NULL:
         return math.nan, at + 4
     if word_at(at) & _FOUR == _TRUE:
@@ -449,12 +487,12 @@ def category(at: int, token: np.void, names: Table, levels: Table, patterns: int
         return token.false, REFUSED if math.isnan(token.false) else at + 5
     if token.levels == token.levels_end:
         return 0.0, REFUSED
-    value, end = number(at)
+    value, end = rare_number(at)
     if end == REFUSED or abs(value) >= 2.0**53:  # from there on, float64 holds one integer for two
         return 0.0, REFUSED
-    for i in range(token.levels, token.levels_end):
-        if levels[i].value == value:
-            return levels[i].code, end
+    for level in range(token.levels, token.levels_end, LEVEL_BYTES):
+        if float_at(level) == value:
+            return float_at(level + 8), end
     return 0.0, REFUSED
 
 
@@ -512,81 +550,126 @@ def continuation(first: int, second: int) -> int:
     return 3 if U(0xF1) <= first <= U(0xF3) else 0
 
 
-@inlined
-def identity(at: int, row: int, spans: NDArray[np.int64]) -> int:
+@compiled
+def identity(at: int, fact: int) -> int:
     """Put down where an id stands, which is an ASCII text or a natural number; the address behind it."""
     quoted = np.int64(byte_at(at) == _QUOTE)
-    start = at + quoted
-    end = text_end(start, _LAST_ASCII) if quoted else integer_end(at)
-    spans[row, 0], spans[row, 1] = start, end
+    end = text_end(at + quoted, _LAST_ASCII) if quoted else integer_end(at)
+    put_integer(fact, at + quoted)
+    put_integer(fact + 8, end)
     return end if end == REFUSED else end + quoted
 
 
 @inlined
-def time(at: int, row: int, sizes: NDArray[np.int64], texts: NDArray[np.uint8], numbers: NDArray[np.int64]) -> int:
-    """Put down a time as it is written; the address behind it."""
-    if byte_at(at) == _QUOTE:
-        end = text_end(at + 1, _LAST_ASCII)
-        sizes[row] = end - at - 1
-        if end == REFUSED or end - at - 1 > MAX_TIME:
-            return REFUSED
-        for i in range(end - at - 1):
-            texts[row, i] = byte_at(at + 1 + i)
-        return end + 1
+def two_digits(at: int) -> int:
+    """The number that two characters write; 100 or more where one is no digit."""
+    tens, ones = np.int64(byte_at(at) - _ZERO), np.int64(byte_at(at + 1) - _ZERO)
+    return 10 * tens + ones if (tens >= 0) & (tens <= 9) & (ones >= 0) & (ones <= 9) else 100  # noqa: PLR2004 — digits
+
+
+@compiled
+def written_time(at: int) -> tuple[int, int]:
+    """A time like 2026-11-22T10:00:00.123Z in microseconds since the epoch, and the address behind its quote.
+
+    The days are counted from March on, so that the leap day is the last of its year (Hinnant 2014,
+    "chrono-compatible low-level date algorithms").
+    """
+    century, year, month, day = two_digits(at), two_digits(at + 2), two_digits(at + 5), two_digits(at + 8)
+    hour, minute, second = two_digits(at + 11), two_digits(at + 14), two_digits(at + 17)
+    if (
+        (century >= 100) | (year >= 100) | (hour >= 24) | (minute >= 60) | (second >= 60)  # noqa: PLR2004 — of a calendar
+        | (month < 1) | (month > 12) | (day < 1) | (day > 31)  # noqa: PLR2004
+        | (byte_at(at + 4) != U(ord("-"))) | (byte_at(at + 7) != U(ord("-"))) | (byte_at(at + 10) != U(ord("T")))
+        | (byte_at(at + 13) != U(ord(":"))) | (byte_at(at + 16) != U(ord(":")))
+    ):  # fmt: skip
+        return 0, REFUSED
+    year += 100 * century
+    if year < 1 or day > _DAYS[month] or (month == 2 and day == 29 and (year % 4 or (year % 100 == 0 and year % 400))):  # noqa: PLR2004 — of a calendar
+        return 0, REFUSED
+    from_march = (month + 9) % 12
+    year -= month <= 2  # noqa: PLR2004 — belongs to the year that began in March
+    days = 365 * year + year // 4 - year // 100 + year // 400 + (153 * from_march + 2) // 5 + day - 719469
+    time = (((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000_000
+    at += 19
+    if byte_at(at) == U(ord(".")):
+        scale = 100_000
+        at += 1
+        while is_digit(at) and scale:
+            time += scale * np.int64(byte_at(at) - _ZERO)
+            scale //= 10
+            at += 1
+        if scale == 100_000:  # noqa: PLR2004 — no digit
+            return 0, REFUSED
+    if byte_at(at) == U(ord("Z")):
+        at += 1
+    elif word_at(at) & _SIX == _UTC:
+        at += 6
+    else:
+        return 0, REFUSED
+    return (time, at + 1) if byte_at(at) == _QUOTE else (0, REFUSED)
+
+
+@compiled
+def text_time(at: int, fact: int) -> int:
+    """Put down a time that is a text, the quote before which is passed; the address behind it."""
+    microseconds, end = written_time(at)
+    if end != REFUSED:
+        put_integer(fact + 16, IS_TIME)
+        put_integer(fact + 24, microseconds)
+        return end
+    end = text_end(at, _LAST_ASCII)
+    put_integer(fact + 16, end - at)
+    put_integer(fact + 24, at)
+    return end if end == REFUSED else end + 1
+
+
+@compiled
+def epoch(at: int, fact: int) -> int:
+    """Put down a time that is a number; the address behind it."""
     end = integer_end(at)
     if end != REFUSED:
         whole = 0
         for i in range(end - at):
             whole = whole * 10 + np.int64(byte_at(at + i) - _ZERO)
-        sizes[row], numbers[row] = IS_INTEGER, whole
+        put_integer(fact + 16, IS_INTEGER)
+        put_integer(fact + 24, whole)
         return end
-    value, end = number(at)
-    sizes[row], numbers[row] = IS_FLOAT, as_word(value)
+    value, end = rare_number(at)
+    put_integer(fact + 16, IS_FLOAT)
+    put_float(fact + 24, value)
     return end if is_fraction(at) else REFUSED
 
 
 @compiled
 def read(
     starts: NDArray[np.int64],
-    tokens: Table,
-    names: Table,
-    levels: Table,
-    patterns: int,
+    tokens: NDArray[np.void],
     values: int,
     stride: int,
-    spans: NDArray[np.int64],
-    sizes: NDArray[np.int64],
-    texts: NDArray[np.uint8],
-    numbers: NDArray[np.int64],
+    facts: int,
     taken: NDArray[np.bool_],
 ) -> int:
     """Read the messages that look like the template; how many these are.
 
     Args:
         starts: addresses of the messages, and the one behind the last. Shape (n + 1,).
-        tokens: the template, as the other two; see the module ``tokens``.
-        names: the categories' names.
-        levels: the categories that are numbers.
-        patterns: address of the template's bytes.
+        tokens: the template; see the module ``tokens``.
         values: address of the float64 that the first target of the first message goes to.
         stride: bytes between two targets of one message; the messages that are taken lie side by side.
-        spans: receives the addresses of each id, and behind it. Shape (n, 2).
-        sizes: receives the length of each time that is a text; else ``IS_INTEGER`` or ``IS_FLOAT``. Shape (n,).
-        texts: receives the times that are texts. Shape (n, ``MAX_TIME``).
-        numbers: receives the times that are integers, and the bits of those that are floats. Shape (n,).
+        facts: address of the table (n, 4) that receives what else is known of each message that is taken.
         taken: receives whether each message was taken. Shape (n,).
     """
     row = 0
     for message in range(len(taken)):
-        at, place, t = starts[message], values + 8 * row, 0
+        at, place, fact, t = starts[message], values + 8 * row, facts + FACT_BYTES * row, 0
         while at != REFUSED:
             token = tokens[t]
-            while not equal(at, patterns + token.literal, token.length):
+            while not equal(at, token.literal, token.length):
                 if not token.optional:
                     at = REFUSED
                     break
                 if token.target >= 0:
-                    store(place + token.target * stride, math.nan)
+                    put_float(place + token.target * stride, math.nan)
                 t += 1
                 token = tokens[t]
             if at == REFUSED:
@@ -597,10 +680,10 @@ def read(
                     value, at = math.nan, at + 4
                 else:
                     value, at = number(at)
-                store(place + token.target * stride, value)
+                put_float(place + token.target * stride, value)
             elif token.kind == CATEGORY:
-                value, at = category(at, token, names, levels, patterns)
-                store(place + token.target * stride, value)
+                value, at = category(at, token)
+                put_float(place + token.target * stride, value)
             elif token.kind == LENGTH:
                 value = math.nan
                 if byte_at(at) == _QUOTE:
@@ -608,13 +691,15 @@ def read(
                     value = float(size)
                 else:
                     at = at + 4 if word_at(at) & _FOUR == _NULL else REFUSED
-                store(place + token.target * stride, value)
+                put_float(place + token.target * stride, value)
             elif token.kind == UNREAD:
                 at = value_end(at)
             elif token.kind == IDENTITY:
-                at = identity(at, row, spans)
-            elif token.kind == TIME:
-                at = time(at, row, sizes, texts, numbers)
+                at = identity(at, fact)
+            elif token.kind == TIME and byte_at(at) == _QUOTE:
+                at = text_time(at + 1, fact)
+            elif token.kind == TIME or token.kind == EPOCH:  # noqa: PLR1714 — numba
+                at = epoch(at, fact)
             else:
                 break
             t += 1

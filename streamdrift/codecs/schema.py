@@ -30,6 +30,7 @@ from streamdrift.codecs.mapping import At, Const, Mapping, Path
 from streamdrift.codecs.places import Model, beside, used_paths
 from streamdrift.codecs.source import EventTime, Source
 from streamdrift.codecs.template import Targets, Template, Unsuitable, is_available
+from streamdrift.codecs.times import takes_texts
 from streamdrift.events import SourceKind
 from streamdrift.grids import Column, Derived, Grid, Kind, Role
 from streamdrift.layout import Layout, field_type, keys_of
@@ -48,6 +49,7 @@ class Schema:
 
     def __init__(self, layout: Layout, source: Source, example: bytes, max_templates: int = MAX_TEMPLATES) -> None:
         self._max_templates = max_templates if is_available() else 0
+        self._takes_texts = takes_texts(source)
         self.layout = layout
         self.grid = layout.grid
         self.model: Model = (layout.grid.model_id, layout.grid.model_version)
@@ -82,7 +84,7 @@ class Schema:
             self.layout.codes,
             {target: columns[0] for target, columns in self.derived.items() if not dimensions[target]},
             {target: dimension for target, dimension in dimensions.items() if dimension},
-            {TIMESTAMP: tokens.TIME, IDENTITY: tokens.IDENTITY},
+            {TIMESTAMP: tokens.TIME if self._takes_texts else tokens.EPOCH, IDENTITY: tokens.IDENTITY},
         )
         with suppress(Unsuitable):
             self.templates.append(Template(self._root, targets, example))

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -27,6 +28,7 @@ from streamdrift.codecs.fields import ABSENT, NOWHERE, Items, Leaf, Object
 _MOST_TOKENS: Final = 10_000
 _SPACES: Final = re.compile(r"[ \t\r\n]*")
 _PADDING: Final = b"\0" * tokens.PADDING
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _value_at: Final = json.JSONDecoder().raw_decode
 
 
@@ -58,8 +60,8 @@ class Taken:
     """Which messages were taken. Shape (messages,)."""
     identities: Sequence[bytes] | None
     """Of those that were; None where the messages have none."""
-    timestamps: Sequence[object] | NDArray[np.uint8] | None
-    """Likewise; texts of one length as their characters, shape (n, length)."""
+    timestamps: Sequence[object] | NDArray[np.int64] | None
+    """Likewise; all of them in microseconds, or as they are written."""
 
 
 class Template:
@@ -78,10 +80,17 @@ class Template:
         self.missing = sorted(set(range(targets.columns)) - writer.columns)
         """Columns that are not read."""
         self._kinds = {token["kind"] for token in writer.tokens}
-        self._tokens = _table(writer.tokens, tokens.TOKEN)
-        self._names = _table(writer.names, tokens.NAME)
-        self._levels = _table(writer.levels, tokens.LEVEL)
         self._patterns = np.frombuffer(bytes(writer.patterns) + _PADDING, dtype=np.uint8)
+        self._names = np.array(writer.names, dtype=tokens.NAME)
+        self._levels = np.array(writer.levels, dtype=tokens.LEVEL)
+        fields = tokens.TOKEN.names or ()
+        rows = [tuple(token.get(name, 0) for name in fields) for token in writer.tokens]
+        self._tokens = np.array(rows, dtype=tokens.TOKEN)
+        # From places in a table to addresses.
+        self._names["start"] += self._patterns.ctypes.data
+        self._tokens["literal"] += self._patterns.ctypes.data
+        for field, table in (("names", self._names), ("levels", self._levels), ("levels_end", self._levels)):
+            self._tokens[field] = table.ctypes.data + table.itemsize * self._tokens[field]
 
     def read(self, messages: Sequence[bytes], values: NDArray[np.float64]) -> Taken:
         """Read the numbers of the messages that are taken into ``values`` (targets, messages), side by side."""
@@ -90,50 +99,36 @@ class Template:
         origin = np.frombuffer(buffer, dtype=np.uint8).ctypes.data
         starts = np.zeros(n + 1, dtype=np.int64)
         np.cumsum(np.fromiter(map(len, messages), dtype=np.int64, count=n), out=starts[1:])
-        spans, sizes = np.empty((n, 2), dtype=np.int64), np.empty(n, dtype=np.int64)
-        texts, numbers = np.empty((n, tokens.MAX_TIME), dtype=np.uint8), np.empty(n, dtype=np.int64)
-        taken = np.empty(n, dtype=np.bool_)
+        facts, taken = np.empty((n, tokens.FACTS), dtype=np.int64), np.empty(n, dtype=np.bool_)
         count = _kernel().read(
-            starts + origin,
-            self._tokens,
-            self._names,
-            self._levels,
-            self._patterns.ctypes.data,
-            values.ctypes.data,
-            values.strides[0],
-            spans,
-            sizes,
-            texts,
-            numbers,
-            taken,
+            starts + origin, self._tokens, values.ctypes.data, values.strides[0], facts.ctypes.data, taken
         )
         identities = timestamps = None
         if tokens.IDENTITY in self._kinds:
-            identities = [buffer[first:last] for first, last in (spans[:count] - origin).tolist()]
-        if tokens.TIME in self._kinds:
-            timestamps = _timestamps(sizes[:count], texts[:count], numbers[:count])
+            identities = [buffer[first:last] for first, last in (facts[:count, :2] - origin).tolist()]
+        if {tokens.TIME, tokens.EPOCH} & self._kinds:
+            timestamps = _timestamps(facts[:count, 2], facts[:count, 3], buffer, origin)
         return Taken(taken, identities, timestamps)
 
 
 def _timestamps(
-    sizes: NDArray[np.int64], texts: NDArray[np.uint8], numbers: NDArray[np.int64]
-) -> Sequence[object] | NDArray[np.uint8]:
-    """Times as they are written. Shapes (n,), (n, MAX_TIME), (n,)."""
-    width = int(sizes[0]) if len(sizes) else 0
-    if (sizes == width).all():
-        if width > 0:
-            return texts[:, :width]
-        if width == tokens.IS_INTEGER:
-            return list(numbers.tolist())
-    floats = numbers.view(np.float64)
+    sizes: NDArray[np.int64], found: NDArray[np.int64], buffer: bytes, origin: int
+) -> Sequence[object] | NDArray[np.int64]:
+    """Times as ``event_times`` takes them, from the facts of messages: (n,) and (n,)."""
+    if (sizes == tokens.IS_TIME).all():
+        return found
+    if (sizes == tokens.IS_INTEGER).all():
+        return list(found.tolist())
     written: list[object] = []
-    for i, size in enumerate(sizes.tolist()):
-        if size == tokens.IS_INTEGER:
-            written.append(int(numbers[i]))
+    for size, fact in zip(sizes.tolist(), found.tolist(), strict=True):
+        if size == tokens.IS_TIME:
+            written.append(_EPOCH + timedelta(microseconds=fact))
+        elif size == tokens.IS_INTEGER:
+            written.append(fact)
         elif size == tokens.IS_FLOAT:
-            written.append(float(floats[i]))
+            written.append(float(np.int64(fact).view(np.float64)))
         else:
-            written.append(texts[i, :size].tobytes().decode("ascii"))
+            written.append(buffer[fact - origin : fact - origin + size].decode("ascii"))
     return written
 
 
@@ -300,14 +295,6 @@ class _Writer:
         """Where the patterns have a text from now on."""
         self.patterns += text
         return len(self.patterns) - len(text)
-
-
-def _table(rows: Sequence[Any], dtype: np.dtype[np.void]) -> NDArray[np.void]:
-    """Rows as the kernel reads them: at least one, since it may look at the first of none."""
-    table = np.zeros(max(1, len(rows)), dtype=dtype)
-    for i, row in enumerate(rows):
-        table[i] = tuple(row.get(name, 0) for name in dtype.names or ()) if isinstance(row, dict) else row
-    return table
 
 
 @cache

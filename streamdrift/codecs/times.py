@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, groupby
 from typing import Final
 
 import numpy as np
@@ -17,26 +18,43 @@ _FIRST: Final = -62_135_596_800_000_000
 """0001-01-01 in microseconds; before it there are no dates as Python has them."""
 
 
-Written = Sequence[object] | NDArray[np.uint8]
-"""What events say of their times, None where they say nothing; or the characters of ASCII texts, (n, length)."""
+Written = Sequence[object] | NDArray[np.int64]
+"""What events say of their times, None where they say nothing; or microseconds since the epoch."""
 
 
 def event_times(
-    source: Source, parts: Sequence[Written], recorded: Iterable[int]
+    source: Source, parts: Sequence[Written], recorded: Callable[[int], int]
 ) -> tuple[NDArray[np.int64], dict[int, str]]:
     """Times in microseconds of shape (n,), and what is wrong by the place of each event without one.
 
-    ``parts`` are what the events say, one part after the other; ``recorded`` the records' times in milliseconds.
+    ``parts`` are what the events say, one part after the other; ``recorded`` tells the time of an event's record in
+    milliseconds.
     """
-    texts = [part for part in parts if isinstance(part, np.ndarray)]
-    times = None
-    if len(texts) == len(parts) and len({part.shape[1] for part in texts}) == 1 and _takes_texts(source):
-        times = _of_characters(np.concatenate(texts))
-    if times is not None:
-        return times, {}
-    timestamps = [said for part in parts for said in _objects(part)]
+    times: list[NDArray[np.int64]] = []
+    wrong: dict[int, str] = {}
+    start = 0
+    for known, run in groupby(parts, lambda part: isinstance(part, np.ndarray)):
+        if known:
+            times += [part for part in run if isinstance(part, np.ndarray)]
+        else:
+            said = [*chain.from_iterable(run)]
+            found, refused = _times_of(source, said, map(recorded, range(start, start + len(said))))
+            times.append(found)
+            wrong |= {start + i: reason for i, reason in refused.items()}
+        start = sum(map(len, times))
+    return np.concatenate(times) if times else np.zeros(0, dtype=np.int64), wrong
+
+
+def takes_texts(source: Source) -> bool:
+    """Whether a timestamp may be a text."""
+    return source.unit in {TimestampUnit.AUTO, TimestampUnit.RFC3339}
+
+
+def _times_of(
+    source: Source, timestamps: Sequence[object], recorded: Iterable[int]
+) -> tuple[NDArray[np.int64], dict[int, str]]:
     times = _of_integers(source, timestamps)
-    if times is None and _takes_texts(source):
+    if times is None and takes_texts(source):
         times = _of_texts(timestamps)
     if times is not None:
         return times, {}
@@ -66,36 +84,19 @@ def _of_integers(source: Source, timestamps: Sequence[object]) -> NDArray[np.int
     return numbers // 1_000 if unit is TimestampUnit.NANOSECONDS else numbers * PER_UNIT[unit]
 
 
-def _takes_texts(source: Source) -> bool:
-    return source.unit in {TimestampUnit.AUTO, TimestampUnit.RFC3339}
-
-
-def _objects(part: Written) -> Iterable[object]:
-    return (row.tobytes().decode("ascii") for row in part) if isinstance(part, np.ndarray) else part
-
-
 def _of_texts(timestamps: Sequence[object]) -> NDArray[np.int64] | None:
-    """Times that are all texts of one length; None for any others."""
+    """Times that are all written like 2026-11-22T10:00:00.123Z, with as many digits; None for any others."""
     try:
         text = "".join(timestamps).encode("ascii")  # type: ignore[arg-type]  # TypeError is an answer too
-    except (TypeError, UnicodeEncodeError):
-        return None
-    width, rest = divmod(len(text), len(timestamps) or 1)
-    if rest or not width:
-        return None
-    return _of_characters(np.frombuffer(text, dtype=np.uint8).reshape(-1, width))
-
-
-def _of_characters(characters: NDArray[np.uint8]) -> NDArray[np.int64] | None:
-    """Times that are all written like 2026-11-22T10:00:00.123Z, with as many digits; None for any others."""
-    width = characters.shape[1]
-    zone = b"Z" if characters[0, -1] == ord("Z") else b"+00:00"
-    end = width - len(zone)
-    if end not in _WIDTHS or characters[0, end:].tobytes() != zone or not _is_written_so(characters, end):
-        return None
-    try:
+        width, rest = divmod(len(text), len(timestamps) or 1)
+        end = width - len(b"Z" if text.endswith(b"Z") else b"+00:00")
+        if rest or end not in _WIDTHS or text[end:width] not in {b"Z", b"+00:00"}:
+            return None
+        characters = np.frombuffer(text, dtype=np.uint8).reshape(-1, width)
+        if not _is_written_so(characters, end):
+            return None
         times = np.ascontiguousarray(characters[:, :end]).view(f"S{end}").ravel().astype("datetime64[us]")
-    except ValueError:  # the 30th of February
+    except (TypeError, UnicodeEncodeError, ValueError):  # ValueError: the 30th of February
         return None
     microseconds = times.astype(np.int64)
     return None if microseconds.min() < _FIRST else microseconds

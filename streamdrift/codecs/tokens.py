@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 
-NUMBER, CATEGORY, LENGTH, TIME, IDENTITY, UNREAD, END = range(7)
-"""What a value is read as; no value stands at the end of a message."""
+NUMBER, CATEGORY, LENGTH, TIME, EPOCH, IDENTITY, UNREAD, END = range(8)
+"""What a value is read as: an epoch is a time that is a number; no value stands at the end of a message."""
 
 TOKEN: Final = np.dtype(
     [
@@ -27,22 +27,24 @@ TOKEN: Final = np.dtype(
 )
 """A value, and the bytes that stand before it.
 
-``literal`` and ``length`` say where the patterns hold these; ``optional``, whether they and the value may be left out.
+``literal`` is the address of ``length`` bytes; ``optional`` says whether these and the value may be left out.
 ``target`` is the row of the values that a number or a category goes to. A number may be null, which becomes NaN, if it
-is ``nullable``. A category has its names in a hash table from ``names`` on, of ``mask`` + 1 slots; its categories that
-are numbers in ``levels`` [``levels``, ``levels_end``); and the codes of ``true`` and ``false``, NaN for none.
+is ``nullable``. A category has its names in a hash table of ``mask`` + 1 slots at the address ``names``; its categories
+that are numbers at addresses from ``levels`` to ``levels_end``; and the codes of ``true`` and ``false``, NaN for none.
 """
 NAME: Final = np.dtype([("hash", np.uint64), ("start", np.int64), ("length", np.int64), ("code", np.float64)])
-"""A category by its name: its hash, 0 in an empty slot; where the patterns hold it; and its code."""
+"""A category by its name: its hash, 0 in an empty slot; address and length of the name; and its code."""
 LEVEL: Final = np.dtype([("value", np.float64), ("code", np.float64)])
 """A category that is a number, and its code."""
+FACTS: Final = 4
+"""Of a message: the addresses of its id, and behind it; what its time is, and that: microseconds since the epoch, an
+integer as it is, the bits of a float, or the address of a text."""
+IS_INTEGER, IS_FLOAT, IS_TIME = -1, -2, -3
+"""What a time is, in place of the length of a text; a text like 2026-11-22T10:00:00.123Z is a time."""
+NAME_BYTES, LEVEL_BYTES, FACT_BYTES = NAME.itemsize, LEVEL.itemsize, 8 * FACTS
 
 PADDING: Final = 32
 """Zero bytes that must lie behind messages and patterns: so far beyond their ends is looked."""
-MAX_TIME: Final = 32
-"""Most characters of a time."""
-IS_INTEGER, IS_FLOAT = -1, -2
-"""In place of the length of a time that is no text."""
 REFUSED: Final = -1
 """In place of an address: the message is not read."""
 

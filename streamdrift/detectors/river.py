@@ -34,12 +34,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
 from random import Random
-from typing import Final, NamedTuple, Protocol, TypeGuard, TypeVar, cast
+from typing import Any, Final, NamedTuple, Protocol, TypeGuard, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -249,14 +249,10 @@ class RiverDetector:
         takes = np.isin(values, (0.0, 1.0)) if self.spec.binary else np.abs(values) <= LARGEST
         indices = np.flatnonzero(takes)
         self.left_out += len(values) - len(indices)
-        river, update, taken = self._river, self._river.update, values[indices]
+        taken = values[indices]
         shown = (taken.astype(np.bool_) if self.spec.binary else taken).tolist()
-        detections = []
-        for index, value in zip(indices.tolist(), shown, strict=True):
-            update(value)
-            if river.drift_detected:
-                detections.append(index)
-        return detections
+        show = _show_adwin if self.spec.class_name == "drift.ADWIN" and hasattr(self._river, "_helper") else _show
+        return [int(indices[place]) for place in show(self._river, shown)]
 
     def state(self) -> dict[str, object]:
         """Everything that ``restore`` needs, in values that msgpack knows.
@@ -302,6 +298,31 @@ class RiverDetector:
         except StateError as error:
             raise StateError(f"{error} (written by River {state.get('river')})") from error
         self._river, self.left_out = restored, left_out
+
+
+def _show(river: _River, values: Sequence[float]) -> list[int]:
+    """Show values one by one; the places of those after which River said ``drift_detected``."""
+    detections = []
+    for place, value in enumerate(values):
+        river.update(value)
+        if river.drift_detected:
+            detections.append(place)
+    return detections
+
+
+def _show_adwin(adwin: Any, values: Sequence[float]) -> list[int]:  # noqa: ANN401 — with what River keeps to itself
+    """As ``_show``, at a third of the cost: but for detections, ADWIN only passes values on to a window in Rust."""
+    detections, shown = [], enumerate(values)
+    for place, value in shown:
+        adwin.update(value)  # which starts over after a detection
+        found, update = (place if adwin.drift_detected else None), adwin._helper.update  # noqa: SLF001 — see above
+        for later, following in shown if found is None else ():
+            if update(following):
+                adwin._drift_detected, found = True, later  # noqa: SLF001 — as ADWIN itself would
+                break
+        if found is not None:
+            detections.append(found)
+    return detections
 
 
 def _made(spec: RiverSpec) -> _River:

@@ -210,7 +210,7 @@ class PredictionReader:
         """Find the times, and leave out what has none."""
         if self._source.event_time is EventTime.RECORD:
             said = [None] * len(said)
-        times, wrong = event_times(self._source, said, (records.timestamps[event.place] for event in found))
+        times, wrong = event_times(self._source, [said], lambda row: records.timestamps[found[row].place])
         for row, time in known.items():
             times[row] = time
             wrong.pop(row, None)

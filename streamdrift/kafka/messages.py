@@ -39,7 +39,10 @@ class _Column(Sequence[T]):
 
 def batches_of(messages: Sequence[Message]) -> Iterator[RecordBatch]:
     """The records of messages as columns, a batch a partition."""
-    places = zip(map(Message.topic, messages), map(Message.partition, messages), strict=True)
+    partitions, topics = [*map(Message.partition, messages)], [*map(Message.topic, messages)]
+    if messages and partitions.count(partitions[0]) == len(messages) == topics.count(topics[0]):
+        return iter([_batch_of(messages)])  # most often
+    places = zip(topics, partitions, strict=True)
     of_place: dict[tuple[str | None, int | None], list[Message]] = {}
     start = 0
     for place, run in groupby(places):  # a client hands messages over as they were fetched: in long runs

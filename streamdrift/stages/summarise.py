@@ -285,7 +285,7 @@ class Summarise:
         if future.any():
             self._dead[batch.topic].bury(part, batch, of_the_future(index[future]))
         # The events of one message are read at once: in the order of time, none of them makes another late.
-        order = np.lexsort((times, index))
+        order = np.arange(len(times)) if (np.diff(index) > 0).all() else np.lexsort((times, index))
         order = order[~future[order]]
         keep = np.zeros(len(times), dtype=np.bool_)
         ended = part.clock.watermark == END_OF_TIME

@@ -49,7 +49,7 @@ def test_times_are_read_together_as_one_by_one(
     source = Source("t", unit=unit, event_time=which, zone=zone)
     if which is EventTime.RECORD:
         timestamps = [None] * len(timestamps)
-    times, wrong = event_times(source, [timestamps], [record] * len(timestamps))
+    times, wrong = event_times(source, [timestamps], lambda _: record)
     for i, timestamp in enumerate(timestamps):
         try:
             assert int(times[i]) == source.time(timestamp, record)
@@ -63,18 +63,18 @@ def test_times_are_read_together_as_one_by_one(
     [[1_795_341_600, 1_795_341_600_123], [-(10**12), 10**12, 5], [5, 10**12, 10**15, 10**18], [0, 0], [-1, -(10**12)]],
 )
 def test_numbers_of_several_units_are_told_apart(timestamps: list[int]) -> None:
-    times, wrong = event_times(Source("t"), [timestamps], [0] * len(timestamps))
+    times, wrong = event_times(Source("t"), [timestamps], lambda _: 0)
     assert times.tolist() == [Source("t").microseconds(timestamp) for timestamp in timestamps]
     assert not wrong
 
 
 def test_no_events_have_no_times() -> None:
-    times, wrong = event_times(Source("t"), [[]], [])
+    times, wrong = event_times(Source("t"), [[]], lambda _: 0)
     assert len(times) == len(wrong) == 0
 
 
 @pytest.mark.parametrize("text", ["0000-01-01T00:00:00Z", "2026-02-30T10:00:00Z", "2026-11-22T24:00:00Z"])
 def test_a_date_that_is_none_is_refused_among_others_too(text: str) -> None:
-    times, wrong = event_times(Source("t"), [["2026-11-22T10:00:00Z", text]], [0, 0])
+    times, wrong = event_times(Source("t"), [["2026-11-22T10:00:00Z", text]], lambda _: 0)
     assert times[0] == 1_795_341_600_000_000
     assert wrong == {1: "timestamp: not an RFC 3339 time"}
