@@ -10,11 +10,12 @@ import gc
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event, Thread
 from types import FrameType
 from typing import Final
@@ -30,20 +31,25 @@ from streamdrift.fold import FoldConfig
 from streamdrift.gridbook import GridBook, ModelKey
 from streamdrift.grids import SCORE
 from streamdrift.http.server import HttpServer
+from streamdrift.joining.store import RocksStores
+from streamdrift.joins import join_plan
 from streamdrift.judging import retraining_policies
+from streamdrift.kafka.changelog import ChangelogReader
 from streamdrift.kafka.client import Cluster
 from streamdrift.kafka.commit import AtLeastOnce, publish
 from streamdrift.kafka.compacted import read_compacted
 from streamdrift.kafka.follower import Follower
 from streamdrift.kafka.loop import StageLoop
 from streamdrift.kafka.permissions import Access
+from streamdrift.kafka.placing import require_equal_placing
 from streamdrift.kafka.tokens import Tokens, token_function
-from streamdrift.kafka.topics import TopicSpec, ensure_topics
+from streamdrift.kafka.topics import TopicSpec, ensure_topics, partition_counts
 from streamdrift.learning import LearningConfig, WarmUp
 from streamdrift.monitor import MonitorConfig
 from streamdrift.quantities import Duration
 from streamdrift.settings import Settings
 from streamdrift.stages.detect import Detect, DetectConfig
+from streamdrift.stages.join import Joiner, require_equal_counts
 from streamdrift.stages.stage import Stage, Start, StartAt, StartFrom
 from streamdrift.stages.summarise import Summarise, SummariseConfig
 from streamdrift.status import LoopStatus, Snapshot
@@ -87,7 +93,8 @@ def load_baseline(settings: Settings, model_id: str, version: str, path: Path) -
 def topology(settings: Settings) -> Topology:
     """What the settings come to. Raises ``ConfigurationError``."""
     tick_us = settings.time.tick.microseconds
-    sources = [source_of(settings, i) for i, s in enumerate(settings.sources) if s.kind is not SourceKind.LABELS]
+    every = {source.topic: source_of(settings, i) for i, source in enumerate(settings.sources)}
+    sources = [source for source in every.values() if source.kind is not SourceKind.LABELS]
     baselines = load_baselines(settings)
     configs = {model_id: _watch(settings, model_id) for model_id in settings.models}
     other = _watch(settings, "")
@@ -108,26 +115,27 @@ def topology(settings: Settings) -> Topology:
         settings.bounds.retire_after.microseconds,
     )
     topics = settings.topics
+    summarise = SummariseConfig(
+        tick_us=tick_us,
+        skew_us=settings.time.future_skew.microseconds,
+        idle=settings.time.idle,
+        idle_after=settings.time.idle_after.seconds,
+        max_ahead=settings.time.max_ahead,
+        commit_interval=settings.commit_interval.seconds,
+        attempts=settings.bounds.attempts,
+        dead_letter_share=settings.bounds.dead_letter_share,
+        max_models=settings.bounds.models,
+        listed=tuple(settings.models),
+        summaries_topic=topics.summaries,
+        summaries_partitions=topics.partitions,
+        dead_letters_topic=topics.dead_letters,
+        dead_letter_values=settings.dead_letter_values,
+    )
     return Topology(
         sources,
         baselines,
         raw,
-        SummariseConfig(
-            tick_us=tick_us,
-            skew_us=settings.time.future_skew.microseconds,
-            idle=settings.time.idle,
-            idle_after=settings.time.idle_after.seconds,
-            max_ahead=settings.time.max_ahead,
-            commit_interval=settings.commit_interval.seconds,
-            attempts=settings.bounds.attempts,
-            dead_letter_share=settings.bounds.dead_letter_share,
-            max_models=settings.bounds.models,
-            listed=tuple(settings.models),
-            summaries_topic=topics.summaries,
-            summaries_partitions=topics.partitions,
-            dead_letters_topic=topics.dead_letters,
-            dead_letter_values=settings.dead_letter_values,
-        ),
+        summarise,
         DetectConfig(
             fold,
             summaries_topic=topics.summaries,
@@ -138,6 +146,7 @@ def topology(settings: Settings) -> Topology:
             snapshot_interval=settings.snapshot_interval.seconds,
         ),
         topics.grids,
+        join_plan(settings, baselines, every, summarise),
     )
 
 
@@ -155,6 +164,7 @@ def source_of(settings: Settings, index: int) -> Source:
         settings.bounds.message_bytes,
         source.mapping.mapping(),
         settings.privacy.rules(),
+        source.mapping.label_mapping(),
     )
 
 
@@ -204,8 +214,18 @@ def group_id(settings: Settings, stage: str) -> str:
     return f"{settings.kafka.application}-{stage}"
 
 
-def topic_specs(settings: Settings) -> list[TopicSpec]:
-    """The topics that a service needs: the sources must exist, its own are created."""
+def groups(settings: Settings) -> list[str]:
+    """The consumer groups of the stages that a configuration has."""
+    stages = [Summarise.name, *([Joiner.name] if settings.pairs() else []), Detect.name]
+    return [group_id(settings, stage) for stage in stages]
+
+
+def topic_specs(settings: Settings, counts: Mapping[str, int] | None = None) -> list[TopicSpec]:
+    """The topics that a service needs: the sources must exist, its own are created.
+
+    ``counts`` are the partitions of the sources' topics, as far as they are known: a changelog of the join has as many
+    as the labels that it is of.
+    """
     topics, partitions, replication = settings.topics, settings.topics.partitions, settings.topics.replication or -1
     forever = {"cleanup.policy": "delete", "retention.ms": "-1"}
     compact = {"cleanup.policy": "compact"}
@@ -213,12 +233,24 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     letters = {"retention.ms": str(7 * DAY_MS)}
     read, write, both = (Access.READ,), (Access.WRITE,), (Access.READ, Access.WRITE)
     return [
-        *(TopicSpec(s.topic, create=False, access=read) for s in settings.sources if s.kind is not SourceKind.LABELS),
+        *(TopicSpec(source.topic, create=False, access=read) for source in settings.sources),
         TopicSpec(
             topics.summaries, partitions, forever, tuple(forever), replication, access=both, wished=(Access.DELETE,)
         ),
         TopicSpec(topics.state, partitions, compact, tuple(compact), replication, access=both),
         TopicSpec(topics.grids, 1, compact, tuple(compact), replication, access=both),
+        *(
+            TopicSpec(
+                settings.changelog(source),
+                (counts or {}).get(source.topic),
+                compact,
+                tuple(compact),
+                replication,
+                access=both,
+            )
+            for source in settings.sources
+            if source.kind is SourceKind.LABELS
+        ),
         TopicSpec(topics.alerts, None, events, (), replication, access=write),
         *(TopicSpec(name, None, events, (), replication, access=write) for name in _requests_topics(settings)),
         TopicSpec(topics.dead_letters, None, letters, (), replication, access=write),
@@ -258,6 +290,7 @@ class Service:
         self._exit = ExitStack()
         self._clients = ExitStack()
         self._running: list[_Running] = []
+        self._join: Joiner | None = None
         self._ended = Event()
         self._log = structlog.get_logger()
         self.failed: BaseException | None = None
@@ -305,22 +338,26 @@ class Service:
     def status(self) -> Snapshot:
         """What the service shows of itself now; any thread may ask."""
         counts = self._detect.counts
+        join = self._join
         return Snapshot(
-            self._summarise.status(),
+            [*self._summarise.status(), *(join.status() if join else ())],
             tuple(self._detect.models.values()),
             tuple(_loop_status(running) for running in self._running),
             counts.replayed,
             counts.refused,
+            joins=tuple(join.joins()) if join else (),
         )
 
     def _prepare(self) -> None:
         if not template.prepare():
             self._log.info("messages are decoded without streamdrift[compiled], at half the speed")
-        groups = [group_id(self._settings, stage) for stage in (Summarise.name, Detect.name)]
-        found = ensure_topics(self._cluster, topic_specs(self._settings), groups)
-        for source in self._settings.sources:
-            if source.kind is not SourceKind.LABELS:
-                self._log.info("source", topic=source.topic, partitions=found[source.topic])
+        settings = self._settings
+        counts = partition_counts(self._cluster, [source.topic for source in settings.sources])
+        for source in settings.sources:
+            if source.topic in counts:
+                self._log.info("source", topic=source.topic, partitions=counts[source.topic])
+        self._verify_pairs(counts)
+        ensure_topics(self._cluster, topic_specs(settings, counts), groups(settings))
         publish(self._cluster, self._topology.grid_records())
         publish(self._cluster, self._topology.control_records())
         grids = self._settings.topics.grids
@@ -330,9 +367,26 @@ class Service:
         book = GridBook(lambda: read_compacted(self._cluster, grids).items())
         self._detect = self._topology.new_detect(book)
         self._add(self._summarise, start_points(self._settings, self._clock()).__getitem__)
+        self._add_join()
         self._add(self._detect, StartFrom.EARLIEST)
 
-    def _add(self, stage: Stage, start_from: Start | Callable[[str], Start]) -> None:
+    def _verify_pairs(self, counts: Mapping[str, int]) -> None:
+        """Labels must be able to meet their predictions: said before anything is made or read."""
+        for pair in self._topology.join.pairs if self._topology.join else ():
+            if {pair.predictions.topic, pair.labels.topic} <= counts.keys():
+                require_equal_counts(pair, counts)
+                require_equal_placing(self._cluster, pair, counts[pair.labels.topic])
+
+    def _add_join(self) -> None:
+        changelog = ChangelogReader(self._cluster)
+        join = self._settings.join
+        directory = join.path or Path(self._clients.enter_context(TemporaryDirectory(prefix="streamdrift-join-")))
+        self._join = self._topology.new_join(RocksStores(directory, join.memory_bytes, self._clock), changelog)
+        if self._join is not None:
+            loop = self._add(self._join, start_points(self._settings, self._clock()).__getitem__)
+            changelog.beat = loop.beat
+
+    def _add(self, stage: Stage, start_from: Start | Callable[[str], Start]) -> StageLoop:
         committer = self._clients.enter_context(AtLeastOnce(self._cluster))
         loop = StageLoop(
             stage,
@@ -344,6 +398,7 @@ class Service:
         )
         thread = Thread(target=self._run, args=(loop, stage.name), name=stage.name, daemon=True)
         self._running.append(_Running(stage, loop, thread))
+        return loop
 
     def _run(self, loop: StageLoop, name: str) -> None:
         try:

@@ -123,6 +123,9 @@ class Layers:
         if isinstance(client, dict):
             for key in list(client):
                 client[key] = self._secret((*SECRETS, key), client[key])
+        join = self.data.get("join")
+        if isinstance(join, dict) and "path" in join:
+            join["path"] = self._absolute(join["path"])
         models = self.data.get("models")
         for model in models.values() if isinstance(models, dict) else ():
             baselines = model.get("baselines") if isinstance(model, dict) else None

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from streamdrift.detectors.river import RiverSpec, validate
+from streamdrift.outcome_grids import OutcomeGrid, Task
 from streamdrift.performance_settings import Performance, Retraining
 from streamdrift.quantities import Duration, Rate
 from streamdrift.values import (
@@ -23,6 +24,8 @@ from streamdrift.values import (
     Segment,
     Text,
 )
+
+Finite = Annotated[float, Field(allow_inf_nan=False), NUMBER]
 
 
 class River(Section):
@@ -96,6 +99,39 @@ class WarmUp(Section):
         return self
 
 
+class Outcome(Section):
+    """How predictions and labels of a model are counted: positive and negative, or classes, or range."""
+
+    positive: Text | None = None
+    """Of two classes the one that is looked for."""
+    negative: Text | None = None
+    """Of two classes the other."""
+    threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NUMBER] = 0.5
+    """Of two classes: the score from which on the positive one is predicted where a prediction names none."""
+    classes: tuple[Text, ...] = ()
+    """Three classes or more."""
+    range: tuple[Finite, Finite] | None = None
+    """Of a regression: about the lowest and the highest outcome."""
+
+    @model_validator(mode="after")
+    def _is_one_task(self) -> Self:
+        two = self.positive is not None and self.negative is not None
+        if (two, len(self.classes) > 0, self.range is not None).count(True) != 1 or (
+            not two and {"positive", "negative", "threshold"} & self.model_fields_set
+        ):
+            raise ValueError("expected positive and negative, or classes, or range: [lowest, highest]")
+        self.grid()
+        return self
+
+    def grid(self) -> OutcomeGrid:
+        """The same as outcomes are counted. Raises ``ValueError`` for what cannot be."""
+        if self.range is not None:
+            return OutcomeGrid.regression(*self.range)
+        if self.classes:
+            return OutcomeGrid(Task.MULTICLASS, self.classes)
+        return OutcomeGrid(Task.BINARY, (self.negative or "", self.positive or ""), self.threshold)
+
+
 class Review(Section):
     """Predictions that people are asked to look at."""
 
@@ -144,6 +180,8 @@ class Model(Section):
     """As in ``defaults``."""
     segments: Annotated[tuple[Segment, ...], LATER] = ()
     """Slices that are watched on their own."""
+    outcome: Outcome | None = None
+    """How outcomes are counted; null: as the baseline's table says, else as the first labels show."""
     performance: Performance | None = None
     """Metrics of predictions whose labels have arrived; null: the usual ones are reported where there are labels."""
     retraining: Retraining | None = None

@@ -23,9 +23,11 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from streamdrift.errors import ConfigurationError
 from streamdrift.events import SourceKind
+from streamdrift.joining.decoding import PREDICTION_ID
 from streamdrift.layers import Layers
 from streamdrift.model_settings import Defaults, Model, River, WarmUp
 from streamdrift.performance_settings import Performance, contradictions
+from streamdrift.privacy import Fate
 from streamdrift.privacy import Privacy as PrivacyRules
 from streamdrift.problems import Path as KeyPath
 from streamdrift.problems import Problem, dotted, explain, given, origin
@@ -106,6 +108,9 @@ class Topics(Section):
     """Internal, compacted: snapshots of the models."""
     grids: TopicName = "streamdrift-grids"
     """Internal, compacted: grids and baselines."""
+    join: TopicName = "streamdrift-join"
+    """Internal, compacted: predictions that wait for their labels. The topic of the labels stands behind it, as in
+    streamdrift-join-labels."""
     alerts: TopicName = "drift-alerts"
     """Incidents that started, changed and ended, as CloudEvents."""
     dead_letters: TopicName = "dead-letters"
@@ -148,6 +153,23 @@ class Time(Section):
 
 
 # ---- the rest ------------------------------------------------------------------------------------------------------
+
+
+class Join(Section):
+    """Where predictions wait for their labels; in use where a source is of kind labels."""
+
+    path: Path | None = None
+    """Directory of the rows that wait, relative to the configuration file; null takes a temporary one, so that every
+    start reads them all from the topic that keeps them too."""
+    wait: PositiveDuration = Duration.parse("30d")
+    """How long a prediction waits for its label."""
+    wait_for_prediction: PositiveDuration = Duration.parse("1d")
+    """How long a label waits for its prediction."""
+    max_rows: Count = 10_000_000
+    """Predictions and labels that wait in one partition, of about 60 bytes on disk each. Beyond it some ids are left
+    out by their hashes, and that is counted."""
+    memory_bytes: Annotated[int, Field(ge=16 << 20), NUMBER] = 192 << 20
+    """For caches and buffers of all partitions of this process together."""
 
 
 class Fleet(Section):
@@ -246,6 +268,8 @@ class Settings(BaseSettings):
     """The names of streamdrift's own topics; missing ones are created."""
     time: Time = Time()
     """Event time, and what happens when traffic stops."""
+    join: Join = Join()
+    """Where predictions wait for their labels."""
     fleet: Fleet = Fleet()
     """Over all models together."""
     defaults: Defaults = Defaults()
@@ -333,6 +357,9 @@ class Settings(BaseSettings):
         taken: dict[str, KeyPath] = {}
         topics: list[tuple[KeyPath, str]] = [(("topics", key), name) for key, name in self.topics.in_use().items()]
         topics += [(("sources", i, "topic"), source.topic) for i, source in enumerate(self.sources)]
+        topics += [
+            (("topics", "join"), self.changelog(source)) for source in self.sources if source.kind is SourceKind.LABELS
+        ]
         for at, name in topics:
             if name in taken:
                 yield at, f"got {given(name)}; that topic is {dotted(taken[name])} already"
@@ -346,8 +373,49 @@ class Settings(BaseSettings):
         for at, window in self._windows():
             if window < self.time.tick:
                 yield at, f"got {given(str(window))}; expected at least time.tick, {self.time.tick}"
+        yield from self._label_contradictions()
         if self.snapshot_interval < self.commit_interval:
             yield ("snapshot_interval",), f"expected at least commit_interval, {self.commit_interval}"
+
+    def _label_contradictions(self) -> Iterator[tuple[KeyPath, str]]:
+        predictions = [source.topic for source in self.sources if source.kind is SourceKind.PREDICTIONS]
+        taken: dict[str, KeyPath] = {}
+        for i, source in enumerate(self.sources):
+            at: KeyPath = ("sources", i)
+            for key in source.mapping.foreign(source.kind):
+                yield (*at, "mapping", key), f"says nothing of a source of kind {source.kind}"
+            if source.kind is not SourceKind.LABELS:
+                if source.predictions is not None:
+                    yield (*at, "predictions"), f"says nothing of a source of kind {source.kind}"
+                continue
+            topic = self.predictions_of(source)
+            if topic is None or topic not in predictions:
+                said = "no source is of kind predictions" if not predictions else f"one of {', '.join(predictions)}"
+                yield (*at, "predictions"), f"expected the topic of the predictions that are labelled: {said}"
+            elif topic in taken:
+                yield at, f"the predictions of {topic} have labels already: {dotted(taken[topic])}"
+            else:
+                taken[topic] = at
+        if taken and self.privacy.rules().fate(PREDICTION_ID) is Fate.DROPPED:
+            yield ("privacy", "drop"), f"{PREDICTION_ID} cannot be dropped: labels find their predictions by it"
+
+    def predictions_of(self, source: Source) -> str | None:
+        """The topic of the predictions that a source of labels labels; None if that is not clear."""
+        topics = [other.topic for other in self.sources if other.kind is SourceKind.PREDICTIONS]
+        return source.predictions or (topics[0] if len(topics) == 1 else None)
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """Places of the sources of predictions whose labels are read, each with that of its labels."""
+        places = {source.topic: i for i, source in enumerate(self.sources)}
+        return [
+            (places[self.predictions_of(source) or ""], i)
+            for i, source in enumerate(self.sources)
+            if source.kind is SourceKind.LABELS
+        ]
+
+    def changelog(self, labels: Source) -> str:
+        """The topic of what waits for these labels."""
+        return f"{self.topics.join}-{labels.topic}"
 
     def _windows(self) -> Iterator[tuple[KeyPath, Duration]]:
         yield ("defaults", "window"), self.defaults.window
@@ -363,13 +431,7 @@ class Settings(BaseSettings):
 
     def without_effect(self) -> list[Problem]:
         """The same, with the paths apart."""
-        found = [Problem(dotted(at), "has no effect in this version") for at in _marked(self)]
-        found += [
-            Problem(f"sources[{i}]", f"label topics are not read yet: {source.topic} is left alone")
-            for i, source in enumerate(self.sources)
-            if source.kind is SourceKind.LABELS
-        ]
-        return found
+        return [Problem(dotted(at), "has no effect in this version") for at in _marked(self)]
 
     def lateness(self, source: Source) -> Duration:
         """How long an event of ``source`` may come after a later one."""

@@ -163,11 +163,40 @@ class EventMapping(Section):
     """An object, or a place for each of label, score, value, probabilities and outputs."""
     explode: AnyArray | None = None
     """An array each of whose elements is an event, for example ``instances[*]``."""
+    label: AnyPlace | None = None
+    """Of labels: the true class; null for ``label``."""
+    value: AnyPlace | None = None
+    """Of labels: the true number; null for ``value``."""
+    outcome_timestamp: AnyPlace | None = None
+    """Of labels: their own time, in place of ``timestamp``; null for ``outcome_timestamp``."""
+    revision: AnyPlace | None = None
+    """Of labels: a higher number replaces what a lower one said; null for ``revision``."""
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
         self.mapping()
+        self.label_mapping()
         return self
+
+    def foreign(self, kind: SourceKind) -> list[str]:
+        """The keys that were set, but say nothing of a source of this kind."""
+        others = _OF_EVENTS if kind is SourceKind.LABELS else _OF_LABELS
+        return [name for name in others if name in self.model_fields_set]
+
+    def label_mapping(self) -> places.LabelMapping:
+        """The places of labels as the codec knows them. Raises ``ValueError`` for places that cannot be together."""
+        prediction, usual = self.prediction, places.LabelMapping()
+        return places.LabelMapping(
+            self.model_id,
+            self.model_version,
+            self.prediction_id,
+            self.label or usual.label,
+            self.value or usual.value,
+            self.outcome_timestamp or usual.outcome_timestamp,
+            self.revision or usual.revision,
+            prediction.parts if isinstance(prediction, PredictionPlaces) else prediction,
+            self.explode,
+        )
 
     def mapping(self) -> places.Mapping:
         """The same as the codec knows it. Raises ``ValueError`` for places that cannot be together."""
@@ -182,6 +211,10 @@ class EventMapping(Section):
             prediction.parts if isinstance(prediction, PredictionPlaces) else prediction,
             self.explode,
         )
+
+
+_OF_LABELS: Final = ("label", "value", "outcome_timestamp", "revision")
+_OF_EVENTS: Final = ("timestamp", "features", "feature_names")
 
 
 # ---- where reading begins ------------------------------------------------------------------------------------------
@@ -225,6 +258,8 @@ class Source(Section):
     """The topic's name."""
     kind: SourceKind
     """What its events are: predictions, features or labels."""
+    predictions: TopicName | None = None
+    """Of labels: the topic of their predictions; null takes the only one."""
     mapping: EventMapping = Field(default_factory=EventMapping)
     """Where the parts of an event stand in a message, if not where the contract puts them."""
     start_from: AnyStart | None = None

@@ -124,7 +124,6 @@ def test_what_has_no_effect_yet_is_said_of_the_keys_that_were_set_and_of_no_othe
         "models.fraud.features.amount.weight: has no effect in this version",
         "models.fraud.review: has no effect in this version",
         "models.fraud.segments: has no effect in this version",
-        "sources[1]: label topics are not read yet: labels is left alone",
     ]
 
 

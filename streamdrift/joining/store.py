@@ -15,8 +15,9 @@ what it has eaten; records below its offsets are never taken again, whatever Kaf
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -30,20 +31,37 @@ from rocksdict import (
     Options,
     Rdict,
     WriteBatch,
+    WriteBufferManager,
 )
 
 from streamdrift.errors import StateError
 from streamdrift.joining.outcomes import Version
 from streamdrift.joining.queues import Place, Queue
 from streamdrift.joining.state import FORMAT, STATE, VERSIONS, Kept, State, Versions, read
+from streamdrift.records import TopicPartition
 
 _AFTER_ROWS: Final = b"s"
 _QUEUE: Final = b"q"
 _CHANGELOG: Final = b"c"
 
-_CACHE_BYTES: Final = 128 << 20
+MEMORY_BYTES: Final = 192 << 20
 _BUFFER_BYTES: Final = 32 << 20
-"""Of one buffer, of which there are two."""
+"""Most of one store's rows that are gathered before they are written in order."""
+FRESH_FOR: Final = 43_200.0
+"""Seconds: half the time for which a compacted topic keeps deletions by default (``delete.retention.ms``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the stores of a process share, so that their number does not matter."""
+
+    cache: Cache
+    buffers: WriteBufferManager
+
+    @classmethod
+    def of(cls, size: int) -> Memory:
+        """So many bytes: two thirds to read, the rest to write."""
+        return cls(Cache(size * 2 // 3), WriteBufferManager(size // 3, allow_stall=False))
 
 
 class StoreDamaged(StateError):
@@ -53,16 +71,16 @@ class StoreDamaged(StateError):
 class RocksStore:
     """A ``Store`` on disk. One thread, one process at a time.
 
-    Resident memory is bounded by a cache and buffers of about 200 MB, whatever the number of rows.
+    Resident memory is bounded by ``memory``, whatever the number of rows.
 
     Raises:
         StoreDamaged: on opening or on any call.
         StateError: another process has the store open, or a newer version wrote it.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, memory: Memory | None = None) -> None:
         self.directory = directory
-        self._db = _open(directory)
+        self._db = _open(directory, memory or Memory.of(MEMORY_BYTES))
         self.state = self._load(STATE, State())
         self.versions = self._load(VERSIONS, Versions()).names
         self.changelog_offset = self._load(_CHANGELOG, 0)
@@ -134,6 +152,34 @@ class RocksStore:
         return default if value is None else read(value, type(default))
 
 
+class RocksStores:
+    """The stores of a process, each in a directory of its own."""
+
+    def __init__(self, directory: Path, memory_bytes: int, clock: Callable[[], float]) -> None:
+        """``clock`` gives seconds since the epoch, as the times of files are."""
+        self._directory = directory
+        self._memory = Memory.of(memory_bytes)
+        self._clock = clock
+
+    def open(self, tp: TopicPartition) -> RocksStore:
+        """Raises ``StoreDamaged``, and ``StateError`` for a store that another process has open.
+
+        A store that was not written for ``FRESH_FOR`` is made anew: its changelog may have forgotten by now what was
+        removed meanwhile.
+        """
+        directory = self._of(tp)
+        written = max((file.stat().st_mtime for file in directory.glob("*.log")), default=None)
+        if written is not None and not self._clock() - written < FRESH_FOR:
+            discard(directory)
+        return RocksStore(directory, self._memory)
+
+    def discard(self, tp: TopicPartition) -> None:
+        discard(self._of(tp))
+
+    def _of(self, tp: TopicPartition) -> Path:
+        return self._directory / f"{tp.topic}-{tp.partition}"
+
+
 def discard(directory: Path) -> None:
     """Delete the files of a store, for example of one that cannot be opened."""
     shutil.rmtree(directory, ignore_errors=True)
@@ -143,10 +189,10 @@ def _number(number: int) -> bytes:
     return number.to_bytes(8, "big")
 
 
-def _open(directory: Path) -> Rdict:
+def _open(directory: Path, memory: Memory) -> Rdict:
     directory.parent.mkdir(parents=True, exist_ok=True)
     tables = BlockBasedOptions()
-    tables.set_block_cache(Cache(_CACHE_BYTES))
+    tables.set_block_cache(memory.cache)
     tables.set_bloom_filter(10, block_based=False)  # most ids that come are new: a filter says so without a read
     tables.set_cache_index_and_filter_blocks(v=True)  # they count against the cache, so that memory stays bounded
     tables.set_pin_l0_filter_and_index_blocks_in_cache(v=True)
@@ -156,6 +202,7 @@ def _open(directory: Path) -> Rdict:
     options.set_block_based_table_factory(tables)
     options.set_compression_type(DBCompressionType.none())  # hashes do not shrink
     options.set_write_buffer_size(_BUFFER_BYTES)
+    options.set_write_buffer_manager(memory.buffers)
     options.set_max_open_files(256)
     options.set_keep_log_file_num(2)
     options.set_paranoid_checks(enabled=True)

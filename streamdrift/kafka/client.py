@@ -181,8 +181,11 @@ class _LogLines:
 _IGNORED = ("will be ignored by this producer instance", "will be ignored by this consumer instance")
 
 
-def group_consumer(cluster: Cluster, group_id: str, errors: ClientErrors) -> Consumer:
-    """A member of the group, that reads only what was committed and commits only what it is told to."""
+def group_consumer(cluster: Cluster, group_id: str, errors: ClientErrors, *, together: bool = False) -> Consumer:
+    """A member of the group, that reads only what was committed and commits only what it is told to.
+
+    ``together`` shares partitions out by their number: that of each topic goes to the same member.
+    """
     # Bounds the memory of a catch-up: librdkafka holds this much of what was not polled yet, and one answer more.
     # The back-off is how long a full queue stops fetching; its default of 1 s makes a fast reader wait.
     queue: dict[str, Any] = {
@@ -194,7 +197,10 @@ def group_consumer(cluster: Cluster, group_id: str, errors: ClientErrors) -> Con
     }
     group: dict[str, Any] = {"group.id": group_id, "group.protocol": cluster.group_protocol}
     if cluster.group_protocol == "classic":
-        group["partition.assignment.strategy"] = "cooperative-sticky"
+        # The sticky one moves little, but gives partitions of one number to different members.
+        group["partition.assignment.strategy"] = "range" if together else "cooperative-sticky"
+    elif together and not cluster.embedded:
+        group["group.remote.assignor"] = "range"
     return _made(Consumer, cluster, queue, {**_reading("error"), **group}, errors)
 
 

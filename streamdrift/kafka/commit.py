@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -12,8 +12,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from streamdrift.errors import DeliveryError, StreamdriftError
 from streamdrift.kafka import client, codes
 from streamdrift.kafka.client import ClientErrors, Cluster
-from streamdrift.kafka.messages import Theirs, theirs_at
-from streamdrift.records import Commit, OutputRecord
+from streamdrift.kafka.messages import Theirs, partition_of, theirs_at
+from streamdrift.records import Commit, OutputRecord, TopicPartition
 
 DeliveryReport = Callable[[KafkaError | None, Message], None]
 
@@ -21,8 +21,10 @@ DeliveryReport = Callable[[KafkaError | None, Message], None]
 class Committer(Protocol):
     """Makes a stage's ``Commit`` true; the loop calls it from its one thread."""
 
-    def carry_out(self, commit: Commit, consumer: Consumer) -> None:
+    def carry_out(self, commit: Commit, consumer: Consumer) -> Mapping[TopicPartition, int]:
         """Return once all of ``commit`` is acknowledged, for the group that ``consumer`` is a member of.
+
+        What is returned is the offset behind the last record of ``state`` in each partition that got one.
 
         Blocks, for at most a delivery time-out and the cluster's patience. Raises ``FatalError``:
         nothing is known then of what came through, and the process should be restarted.
@@ -46,12 +48,13 @@ class AtLeastOnce:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def carry_out(self, commit: Commit, consumer: Consumer) -> None:
-        for records in (commit.outputs, commit.state):
-            if records:
-                produce(self._producer, records)
+    def carry_out(self, commit: Commit, consumer: Consumer) -> Mapping[TopicPartition, int]:
+        if commit.outputs:
+            produce(self._producer, commit.outputs)
+        ends = produce(self._producer, commit.state) if commit.state else {}
         if commit.offsets:
             self._commit(commit, consumer)
+        return ends
 
     def close(self) -> None:
         """Give up what was not acknowledged (only a failure leaves any) and end the producer's threads."""
@@ -72,16 +75,19 @@ class MembershipLost(StreamdriftError):
     """The group went on without this member."""
 
 
-def produce(producer: Producer, records: Iterable[OutputRecord]) -> None:
-    """Produce all of ``records`` and wait until each is acknowledged.
+def produce(producer: Producer, records: Iterable[OutputRecord]) -> Mapping[TopicPartition, int]:
+    """Produce all of ``records`` and wait until each is acknowledged; the offset behind the last in each partition.
 
     Raises ``DeliveryError`` if one is not; nothing of ``records`` is left in the producer then.
     """
     failures: list[str] = []
+    ends: dict[TopicPartition, int] = {}
 
     def delivered(error: KafkaError | None, message: Message) -> None:
         if error is not None:
             failures.append(_refusal(message.topic(), error))
+        else:
+            ends[partition_of(message)] = (message.offset() or 0) + 1  # in the order of offsets: it is idempotent
 
     for record in records:
         try:
@@ -96,6 +102,7 @@ def produce(producer: Producer, records: Iterable[OutputRecord]) -> None:
     if failures:
         producer.purge()
         raise DeliveryError(f"a record was not written to {failures[0]}")
+    return ends
 
 
 def publish(cluster: Cluster, records: Iterable[OutputRecord]) -> None:

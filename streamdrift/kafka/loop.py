@@ -108,7 +108,9 @@ class StageLoop:
         self._clock = clock
         self._pace = pace or Pace()
         self._errors = ClientErrors(cluster.repeats)
-        self._consumer = client.group_consumer(cluster, group_id, self._errors)
+        self._consumer = client.group_consumer(cluster, group_id, self._errors, together=stage.together)
+        # Sharing out by numbers takes everything from everybody first; the other way only moves what changes hands.
+        self._all_at_once = stage.together and cluster.group_protocol == "classic"
         self._admin = client.admin(cluster, self._errors)
         # Asks for metadata: with the consumer, the question would wait behind a fetch that waits for records, and the
         # admin client would make a topic by asking for it.
@@ -168,7 +170,7 @@ class StageLoop:
         self._again_in_poll.clear()
         messages = self._consumer.consume(self._pace.batch_size, self._pace.poll_timeout)
         self._raise_failure()
-        self._beat()
+        self.beat()
         self._fold(messages)
         self._report_confirmed_ends()
         self._pause_and_resume()
@@ -241,6 +243,9 @@ class StageLoop:
 
         Its messages may be of either ownership, and the earlier ones may stand beyond the new start.
         """
+        if self._all_at_once and self._again_in_poll:
+            self._consumer.assign(theirs_at({tp: Position(reader.position) for tp, reader in self._readers.items()}))
+            return
         for tp in self._again_in_poll:
             start = theirs_at({tp: Position(self._readers[tp].position)})
             self._consumer.incremental_unassign(start)
@@ -261,12 +266,15 @@ class StageLoop:
                 (self._consumer.pause if reader.paused else self._consumer.resume)(theirs([tp]))
 
     def _commit(self, *, final: bool) -> None:
-        commit = self._stage.take(self._clock(), final=final)
-        for warning in commit.warnings:
-            self._log.warning(warning)
-        if commit:
-            self._refuse_foreign(commit)
-            self._committer.carry_out(commit, self._consumer)
+        while True:
+            commit = self._stage.take(self._clock(), final=final)
+            for warning in commit.warnings:
+                self._log.warning(warning)
+            if commit:
+                self._refuse_foreign(commit)
+                self._stage.carried_out(self._committer.carry_out(commit, self._consumer))
+            if not (final and commit.more):
+                return
 
     def _refuse_foreign(self, commit: Commit) -> None:
         """Committing for a partition of another member would move its position under its feet."""
@@ -340,14 +348,15 @@ class StageLoop:
                 raise KafkaException(metadata.error)
         return {topic: len(metadata.partitions) for topic, metadata in found.items()}
 
-    def _beat(self) -> None:
+    def beat(self) -> None:
+        """The loop is at work; whoever keeps it busy for long calls this now and then."""
         self.last_poll = self._clock()
 
     # ---- joining and rebalances ------------------------------------------------------------------------------------
 
     def _join(self) -> None:
-        self._beat()
-        self._tell_counts(client.insist(self._partition_counts, self._cluster.patience, self._beat))
+        self.beat()
+        self._tell_counts(client.insist(self._partition_counts, self._cluster.patience, self.beat))
         self._next_topology = time.monotonic() + self._pace.topology_interval
         self._starts.survey(self._counts)
         self._consumer.subscribe(
@@ -381,15 +390,18 @@ class StageLoop:
         self._note("assigned", partitions)
         self.restored = False
         if any(tp.partition >= self._counts.get(tp.topic, 0) for tp in partitions):
-            self._tell_counts(client.insist(self._partition_counts, self._cluster.patience, self._beat))
-        starts = self._starts.resolve(partitions, self._beat)
+            self._tell_counts(client.insist(self._partition_counts, self._cluster.patience, self.beat))
+        starts = self._starts.resolve(partitions, self.beat)
         states = self._restore(partitions)
         begins: dict[TopicPartition, Position] = {}
         for tp in partitions:
             begins[tp] = Position(self._stage.assigned(tp, starts[tp], states[tp]))
             self._readers[tp] = _Reader(begins[tp].offset)
         self._again_in_poll |= self._revoked_in_poll.intersection(partitions)
-        self._consumer.incremental_assign(theirs_at(begins))
+        if self._all_at_once:
+            self._consumer.assign(theirs_at(begins))
+        else:
+            self._consumer.incremental_assign(theirs_at(begins))
         self.assigned = self.restored = True
 
     def _restore(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Latest]:
@@ -398,7 +410,7 @@ class StageLoop:
         if topic is None:
             return {tp: {} for tp in partitions}
         numbers = {TopicPartition(topic, tp.partition) for tp in partitions}
-        states = read_partitions(self._cluster, self._admin, numbers, self._beat)
+        states = read_partitions(self._cluster, self._admin, numbers, self.beat)
         return {tp: states[TopicPartition(topic, tp.partition)] for tp in partitions}
 
     def _on_revoke(self, revoked: Theirs) -> None:
@@ -422,7 +434,10 @@ class StageLoop:
             self._stage.revoked(tp)
         self._revoked_in_poll.update(owned)
         self._again_in_poll.difference_update(owned)
-        self._consumer.incremental_unassign(gone)
+        if self._all_at_once:
+            self._consumer.unassign()
+        else:
+            self._consumer.incremental_unassign(gone)
 
     def _note(self, event: str, partitions: Iterable[TopicPartition]) -> None:
         self._rebalances[event] += 1

@@ -70,6 +70,16 @@ def ensure_topics(cluster: Cluster, specs: Sequence[TopicSpec], groups: Collecti
     return {spec.name: len(existing[spec.name].partitions) for spec in specs}
 
 
+def partition_counts(cluster: Cluster, names: Collection[str]) -> dict[str, int]:
+    """The partitions of those of the topics that exist. Raises ``BrokerUnreachable``."""
+    errors = ClientErrors(cluster.repeats)
+    admin = client.admin(cluster, errors)
+    existing = client.reach(cluster, admin, errors).topics
+    if cluster.embedded:
+        return {name: _touch(cluster, admin, name) for name in names}
+    return {name: len(existing[name].partitions) for name in names if name in existing}
+
+
 def _touch(cluster: Cluster, admin: AdminClient, name: str) -> int:
     """Ask for a topic, which makes it on the embedded broker; the number of its partitions."""
     return len(admin.list_topics(name, timeout=cluster.request_timeout).topics[name].partitions)

@@ -173,8 +173,8 @@ class Joiner:
         if start.committed and start.offset > position:
             raise StateError(
                 f"{tp.topic}[{tp.partition}] was read up to offset {start.offset}, but the changelog "
-                f"{owned.pair.changelog} ends before that, at {position}: it was deleted, or has lost records. To begin "
-                "anew, delete the offsets of the join's group for both topics, and the files of the join"
+                f"{owned.pair.changelog} ends before that, at {position}: it was deleted, or has lost records. To "
+                "begin anew, delete the offsets of the join's group for both topics, and the files of the join"
             )
         position = position or start.offset  # of a log that nothing was read of, as the caller has resolved it
         owned.halves[tp.topic] = InputPartition(source, Attempts(position, attempts, self._config.attempts), position)
