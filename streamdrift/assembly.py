@@ -227,6 +227,7 @@ def topic_specs(settings: Settings, counts: Mapping[str, int] | None = None) -> 
     as the labels that it is of.
     """
     topics, partitions, replication = settings.topics, settings.topics.partitions, settings.topics.replication or -1
+    changelogs = {settings.changelog(s): s.topic for s in settings.sources if s.kind is SourceKind.LABELS}
     forever = {"cleanup.policy": "delete", "retention.ms": "-1"}
     compact = {"cleanup.policy": "compact"}
     events = {"cleanup.policy": "compact,delete", "retention.ms": str(90 * DAY_MS)}
@@ -240,16 +241,8 @@ def topic_specs(settings: Settings, counts: Mapping[str, int] | None = None) -> 
         TopicSpec(topics.state, partitions, compact, tuple(compact), replication, access=both),
         TopicSpec(topics.grids, 1, compact, tuple(compact), replication, access=both),
         *(
-            TopicSpec(
-                settings.changelog(source),
-                (counts or {}).get(source.topic),
-                compact,
-                tuple(compact),
-                replication,
-                access=both,
-            )
-            for source in settings.sources
-            if source.kind is SourceKind.LABELS
+            TopicSpec(name, (counts or {}).get(labels), compact, tuple(compact), replication, access=both)
+            for name, labels in changelogs.items()
         ),
         TopicSpec(topics.alerts, None, events, (), replication, access=write),
         *(TopicSpec(name, None, events, (), replication, access=write) for name in _requests_topics(settings)),
@@ -356,8 +349,8 @@ class Service:
         for source in settings.sources:
             if source.topic in counts:
                 self._log.info("source", topic=source.topic, partitions=counts[source.topic])
-        self._verify_pairs(counts)
         ensure_topics(self._cluster, topic_specs(settings, counts), groups(settings))
+        self._verify_pairs(counts)
         publish(self._cluster, self._topology.grid_records())
         publish(self._cluster, self._topology.control_records())
         grids = self._settings.topics.grids
@@ -371,11 +364,10 @@ class Service:
         self._add(self._detect, StartFrom.EARLIEST)
 
     def _verify_pairs(self, counts: Mapping[str, int]) -> None:
-        """Labels must be able to meet their predictions: said before anything is made or read."""
+        """Labels must be able to meet their predictions."""
         for pair in self._topology.join.pairs if self._topology.join else ():
-            if {pair.predictions.topic, pair.labels.topic} <= counts.keys():
-                require_equal_counts(pair, counts)
-                require_equal_placing(self._cluster, pair, counts[pair.labels.topic])
+            require_equal_counts(pair, counts)
+            require_equal_placing(self._cluster, pair, counts[pair.labels.topic])
 
     def _add_join(self) -> None:
         changelog = ChangelogReader(self._cluster)

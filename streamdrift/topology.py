@@ -249,6 +249,10 @@ class TopologyDriver:
         """The records of an output topic so far: alerts or dead letters."""
         return self._outputs.get(topic, [])
 
+    def log(self, tp: TopicPartition) -> list[bytes | None]:
+        """The values of the records of an input or of the summaries topic that are still there."""
+        return [record.value for record in self._logs[tp].records]
+
     # What a broker and a loop do
 
     def _configure(self) -> None:

@@ -28,9 +28,8 @@ PATIENCE: Final = 10.0
 
 def require_equal_placing(cluster: Cluster, pair: Pair, partitions: int) -> None:
     """Raises ``ConfigurationError`` if the records of the pair show that labels cannot meet their predictions."""
-    problem = misplaced(
-        _seen(cluster, pair.predictions, partitions), _seen(cluster, pair.labels, partitions), partitions
-    )
+    predictions, labels = (_seen(cluster, source, partitions) for source in (pair.predictions, pair.labels))
+    problem = misplaced(predictions, labels, partitions)
     if problem:
         raise ConfigurationError(
             f"labels of {pair.labels.topic} cannot meet the predictions of {pair.predictions.topic}: {problem}. Both "

@@ -441,6 +441,5 @@ def require_equal_counts(pair: Pair, counts: Mapping[str, int]) -> None:
     if predictions != labels:
         raise FatalError(
             f"{pair.predictions.topic} has {predictions} partitions, {pair.labels.topic} has {labels}: labels can only "
-            "meet their predictions in partitions of the same number (sources[].rekey: true sends both through topics "
-            "of their own)"
+            "meet their predictions in partitions of the same number"
         )
