@@ -80,7 +80,8 @@ class Worse:
         if found < self.windows:
             return None
         in_a_row = f" in {found} windows in a row" if found > 1 else ""
-        return Reason(f"{self.metric} is worse than its benchmark by more than the tolerance{in_a_row}")
+        ids = tuple(i.incident_id for i in facts.incidents if i.kind == DriftKind.PERFORMANCE)
+        return Reason(f"{self.metric} is worse than its benchmark by more than the tolerance{in_a_row}", ids)
 
     def due(self, facts: Facts) -> int | None:  # noqa: ARG002 — only another window can change it
         return None
