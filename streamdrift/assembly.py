@@ -33,7 +33,7 @@ from streamdrift.grids import SCORE
 from streamdrift.http.server import HttpServer
 from streamdrift.joining.store import RocksStores
 from streamdrift.joins import join_plan
-from streamdrift.judging import retraining_policies
+from streamdrift.judging import outcome_config, retraining_policies
 from streamdrift.kafka.changelog import ChangelogReader
 from streamdrift.kafka.client import Cluster
 from streamdrift.kafka.commit import AtLeastOnce, publish
@@ -46,6 +46,7 @@ from streamdrift.kafka.tokens import Tokens, token_function
 from streamdrift.kafka.topics import TopicSpec, ensure_topics, partition_counts
 from streamdrift.learning import LearningConfig, WarmUp
 from streamdrift.monitor import MonitorConfig
+from streamdrift.outcome_fold import OutcomesConfig
 from streamdrift.quantities import Duration
 from streamdrift.settings import Settings
 from streamdrift.stages.detect import Detect, DetectConfig
@@ -55,7 +56,7 @@ from streamdrift.stages.summarise import Summarise, SummariseConfig
 from streamdrift.status import LoopStatus, Snapshot
 from streamdrift.streams import RiverStream
 from streamdrift.telemetry import FeaturePolicy, FeatureSeries, StreamdriftCollector, registry
-from streamdrift.topology import Topology
+from streamdrift.topology import JoinPlan, Topology
 from streamdrift.watch import WatchConfig
 
 LIVENESS_BOUND: Final = 60.0
@@ -105,15 +106,6 @@ def topology(settings: Settings) -> Topology:
     def raw(model_id: str) -> Collection[str]:
         return watch(model_id).learning.raw
 
-    fold = FoldConfig(
-        tick_us,
-        watch,
-        tuple(baselines),
-        [s.topic for s in sources],
-        settings.bounds.models,
-        tuple(settings.models),
-        settings.bounds.retire_after.microseconds,
-    )
     topics = settings.topics
     summarise = SummariseConfig(
         tick_us=tick_us,
@@ -131,6 +123,18 @@ def topology(settings: Settings) -> Topology:
         dead_letters_topic=topics.dead_letters,
         dead_letter_values=settings.dead_letter_values,
     )
+    join = join_plan(settings, baselines, every, summarise)
+    fold = FoldConfig(
+        tick_us,
+        watch,
+        tuple(baselines),
+        [s.topic for s in sources],
+        settings.bounds.models,
+        tuple(settings.models),
+        settings.bounds.retire_after.microseconds,
+        _outcomes(settings, baselines, join),
+        {model_id: retraining_policies(settings, model_id) for model_id in settings.models},
+    )
     return Topology(
         sources,
         baselines,
@@ -142,11 +146,26 @@ def topology(settings: Settings) -> Topology:
             state_topic=topics.state,
             alerts_topic=topics.alerts,
             grids_topic=topics.grids,
+            requests_topic=topics.retraining_requests,
             source=f"/{settings.kafka.application}",
             snapshot_interval=settings.snapshot_interval.seconds,
         ),
         topics.grids,
-        join_plan(settings, baselines, every, summarise),
+        join,
+    )
+
+
+def _outcomes(
+    settings: Settings, baselines: Mapping[ModelKey, Baseline], join: JoinPlan | None
+) -> OutcomesConfig | None:
+    """How outcomes are folded, where there is something to join."""
+    if join is None:
+        return None
+    configs = {model_id: outcome_config(settings, baselines, model_id) for model_id in settings.models}
+    other = outcome_config(settings, baselines, "")
+    return OutcomesConfig(
+        lambda model_id: configs.get(model_id, other),
+        {source.topic for pair in join.pairs for source in (pair.predictions, pair.labels)},
     )
 
 

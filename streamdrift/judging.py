@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from streamdrift.baselines import Baseline
 from streamdrift.gridbook import ModelKey
 from streamdrift.metrics import METRICS
+from streamdrift.outcome_watch import OutcomeConfig
 from streamdrift.plans import FROM_BASELINE, PerformancePlan, WantedMetric
 from streamdrift.policies import Condition, Policy, Scheduled, parse
 from streamdrift.problems import Path as KeyPath
@@ -51,6 +52,17 @@ def retraining_policies(settings: Settings, model_id: str) -> tuple[Policy, ...]
         cooldown_us = policy.cooldown.microseconds
         policies.append(Policy(name, tuple(conditions), cooldown_us, policy.min_labels, policy.requires_approval))
     return tuple(policies)
+
+
+def outcome_config(settings: Settings, baselines: Baselines, model_id: str) -> OutcomeConfig:
+    """How the outcomes of a model are watched. Raises ``ConfigurationError``, as ``performance_plan`` does."""
+    of_model = _of_model(baselines, model_id)
+    return OutcomeConfig(
+        settings.time.tick.microseconds,
+        performance_plan(settings, baselines, model_id),
+        {version: baseline.labels for version, baseline in of_model.items() if baseline.labels},
+        {version: baseline.id for version, baseline in of_model.items()},
+    )
 
 
 def missing(settings: Settings, baselines: Baselines, model_id: str) -> Iterator[tuple[KeyPath, str]]:

