@@ -17,8 +17,17 @@ RECORDS = [OutputRecord("alerts", b"key", b"%d" % number) for number in range(3)
 class Message:
     """What a delivery report is about."""
 
+    def __init__(self, number: int) -> None:
+        self._number = number
+
     def topic(self) -> str:
         return "alerts"
+
+    def partition(self) -> int:
+        return self._number % 2
+
+    def offset(self) -> int:
+        return 40 + self._number
 
 
 class Broker:
@@ -40,7 +49,7 @@ class Broker:
     def flush(self, timeout: float) -> int:
         assert timeout > 0
         for number, report in enumerate(self._reports):
-            report(KafkaError(KafkaError._MSG_TIMED_OUT) if number == self._refused else None, Message())
+            report(KafkaError(KafkaError._MSG_TIMED_OUT) if number == self._refused else None, Message(number))
         self._reports.clear()
         return 0
 

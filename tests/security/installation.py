@@ -9,12 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from streamdrift.assembly import Service, group_id, topic_specs, topology
-from streamdrift.generator import MODEL_ID, PREDICTIONS_TOPIC
+from streamdrift.assembly import Service, group_id, groups, topic_specs, topology
+from streamdrift.generator import LABELS_TOPIC, MODEL_ID, PREDICTIONS_TOPIC
 from streamdrift.kafka.topics import ensure_topics
 from streamdrift.settings import Settings
-from streamdrift.stages.detect import Detect
-from streamdrift.stages.summarise import Summarise
 from streamdrift.topology import TopologyDriver
 from tests.support import fraud
 from tests.support.secured_kafka import SERVICE, Permission, SecuredKafka
@@ -30,10 +28,6 @@ def shipped(who: str) -> list[Permission]:
     """The shipped list of what ``who`` needs."""
     with ACLS.open(newline="", encoding="utf-8") as file:
         return [Permission(r["resource"], r["name"], r["operation"]) for r in csv.DictReader(file) if r["who"] == who]
-
-
-def groups(settings: Settings) -> list[str]:
-    return [group_id(settings, stage) for stage in (Summarise.name, Detect.name)]
 
 
 @functools.cache
@@ -55,16 +49,22 @@ class Installation(Site):
         super().__init__(kafka, directory, 2)
         self.kafka = kafka
         self.directory = directory
+        self.labels = f"{self.name}-labels"
+        kafka.create_topic(self.labels, 2)
 
     def on(self, listener: str, client: Mapping[str, object], **changes: object) -> Settings:
         """Settings for a listener, with client properties."""
         address = {"kafka.bootstrap_servers": self.kafka.addresses[listener], "kafka.client": client}
         return self.settings({**address, **changes})
 
-    def with_scram(self) -> Settings:
-        """Settings that need all that is on the list."""
+    def with_scram(self, **changes: object) -> Settings:
         password = self.secret(self.kafka.passwords[SERVICE])
-        return self.on("SASL", {**self.kafka.scram(SERVICE), "sasl.password": password}, **_POLICIES)
+        return self.on("SASL", {**self.kafka.scram(SERVICE), "sasl.password": password}, **changes)
+
+    def with_everything(self) -> Settings:
+        """Settings that need all that is on the list."""
+        sources = [{"topic": self.source, "kind": "predictions"}, {"topic": self.labels, "kind": "labels"}]
+        return self.with_scram(sources=sources, **{"topics.join": f"{self.name}-join"}, **_POLICIES)
 
     def secret(self, value: str) -> dict[str, str]:
         """``value`` in a file, as the configuration names it."""
@@ -73,14 +73,15 @@ class Installation(Site):
         return {"file": str(place)}
 
     def permissions(self, who: str, settings: Settings) -> list[Permission]:
-        """The shipped list with the names of this installation, without topics that these settings do not use."""
-        names = {PREDICTIONS_TOPIC: self.source}
-        names |= dict(zip(groups(Settings.load(None, _DEFAULTS, {})), groups(settings), strict=True))
-        defaults = Settings.load(None, _DEFAULTS, {}).topics.in_use()
-        names |= {defaults[key]: name for key, name in settings.topics.in_use().items()}
+        """The shipped list with the names of this installation, without what these settings do not use."""
+        default = Settings.load(None, _DEFAULTS, {})
+        names = {PREDICTIONS_TOPIC: self.source, LABELS_TOPIC: self.labels}
+        names |= {f"{default.kafka.application}-{stage}": group_id(settings, stage) for stage in _STAGES}
+        names |= {default.topics.in_use()[key]: name for key, name in settings.topics.in_use().items()}
+        names[f"{default.topics.join}-{LABELS_TOPIC}"] = f"{settings.topics.join}-{self.labels}"
         named = [permission._replace(name=names.get(permission.name, permission.name)) for permission in shipped(who)]
-        used = {spec.name for spec in topic_specs(settings)}
-        return [permission for permission in named if permission.kind != "topic" or permission.name in used]
+        used = {spec.name for spec in topic_specs(settings)} | set(groups(settings))
+        return [permission for permission in named if permission.name in used]
 
     def prepare(self, settings: Settings) -> None:
         """Make the topics, and give the service what the list says."""
@@ -102,6 +103,7 @@ class Installation(Site):
 
 _POLICIES: Final = {f"models.{MODEL_ID}.retraining.policies.weekly.schedule": "0 3 * * 0"}
 """Without policies, the topic of retraining requests is not used."""
+_STAGES: Final = ("summarise", "join", "detect")
 _DEFAULTS: Final = {
     "kafka.bootstrap_servers": "localhost:9092",
     "sources": [{"topic": PREDICTIONS_TOPIC, "kind": "predictions"}],

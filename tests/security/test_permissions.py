@@ -11,11 +11,11 @@ import pytest
 from confluent_kafka import KafkaError
 from structlog.testing import capture_logs
 
-from streamdrift.assembly import cluster_of, topic_specs
+from streamdrift.assembly import cluster_of, groups, topic_specs
 from streamdrift.errors import ConfigurationError
 from streamdrift.kafka.topics import ensure_topics
 from streamdrift.settings import Settings
-from tests.security.installation import Installation, groups, shipped
+from tests.security.installation import Installation, shipped
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.secured_kafka import SERVICE, SUBSCRIBER, Permission, SecuredKafka
 from tests.test_service import Site
@@ -29,7 +29,7 @@ def start(settings: Settings) -> None:
 @pytest.fixture(scope="module")
 def installed(secured_kafka: SecuredKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     here = Installation(secured_kafka, tmp_path_factory.mktemp("installed"))
-    here.prepare(here.with_scram())
+    here.prepare(here.with_everything())
     yield here
     secured_kafka.forbid(SERVICE)
 
@@ -49,7 +49,7 @@ NEEDED = [permission for permission in shipped("service") if permission != OPTIO
 
 @pytest.mark.parametrize("index", range(len(NEEDED)), ids=["-".join(permission) for permission in NEEDED])
 def test_without_one_permission_the_service_does_not_start_and_says_which(installed: Installation, index: int) -> None:
-    settings = installed.with_scram()
+    settings = installed.with_everything()
     named = [p for p in installed.permissions("service", settings) if p.operation != OPTIONAL.operation]
     missing = named[index]
     with without(installed.kafka, missing), pytest.raises(ConfigurationError) as refused:
@@ -59,7 +59,7 @@ def test_without_one_permission_the_service_does_not_start_and_says_which(instal
 
 
 def test_all_that_is_not_permitted_is_said_at_once(installed: Installation) -> None:
-    settings = installed.with_scram()
+    settings = installed.with_everything()
     installed.kafka.forbid(SERVICE)
     try:
         with pytest.raises(ConfigurationError) as refused:
@@ -71,7 +71,7 @@ def test_all_that_is_not_permitted_is_said_at_once(installed: Installation) -> N
 
 
 def test_without_the_permission_to_delete_the_service_runs_and_says_so(installed: Installation) -> None:
-    settings = installed.with_scram()
+    settings = installed.with_everything()
     named = installed.permissions("service", settings)[shipped("service").index(OPTIONAL)]
     with without(installed.kafka, named), capture_logs() as log:
         start(settings)
@@ -83,7 +83,7 @@ def test_without_one_permission_to_create_that_topic_is_missing_and_named(
     secured_kafka: SecuredKafka, tmp_path: Path, missing: Permission
 ) -> None:
     here = Installation(secured_kafka, tmp_path)
-    settings = here.with_scram()
+    settings = here.with_everything()
     secured_kafka.allow(SERVICE, here.permissions("service", settings) + here.permissions("creator", settings))
     name = here.permissions("creator", settings)[shipped("creator").index(missing)]
     message = rf"topic {name.name} is missing on .*, and Create on it is not permitted"
