@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 
 from streamdrift import __version__
 from streamdrift.grids import Role
-from streamdrift.status import FeatureState, FeatureStatus, ModelState, ModelStatus, Snapshot, SourceStatus
+from streamdrift.status import FeatureState, FeatureStatus, JoinStatus, ModelState, ModelStatus, Snapshot, SourceStatus
 from streamdrift.ticks import END_OF_TIME, MICROSECONDS
 
 MAX_LABEL: Final = 200
@@ -120,6 +120,22 @@ REPLAYED_RECORDS: Final = _counter("replayed_records", "Records read again to re
 # `over_bound` beyond bounds.models, `other_grid` while members of different configurations run side by side.
 EVENTS_REFUSED: Final = _counter("events_refused", "Summarised events that no detector saw.", "reason")
 
+# What became of the predictions of a source with labels, in the partitions owned here, since their stores began. The
+# states add up to all of them: labelled, pending, expired, sampled_out. Much of the last: join.max_rows is too small.
+JOIN_PREDICTIONS: Final = _gauge("join_predictions", "Predictions by what became of them.", "source", "state")
+
+# The same of labels: labelled, revised, duplicate, orphan, unheard. Many orphans: labels are keyed otherwise than their
+# predictions, name them otherwise, or come later than join.wait.
+JOIN_LABELS: Final = _gauge("join_labels", "Labels by what became of them.", "source", "fate")
+
+# About 60 bytes on disk each. Compare with join.max_rows times the partitions owned here.
+JOIN_ROWS: Final = _gauge("join_rows", "Predictions and labels that are kept for a source of labels.", "source")
+
+# Those that are no events are dead letters of summarise; `without_id` are good events that no label can name.
+JOIN_SKIPPED: Final = _counter(
+    "join_skipped", "Records of predictions that take no part in the join.", "source", "reason"
+)
+
 # Above 0, dashboards show less than there is. A series is counted each time that it begins to be left out, so the
 # number does not depend on how often it is scraped.
 SERIES_DROPPED: Final = _counter("series_dropped", "Series left out of this page because of a bound.", "reason")
@@ -206,6 +222,10 @@ METRICS: Final = (
     REBALANCES,
     REPLAYED_RECORDS,
     EVENTS_REFUSED,
+    JOIN_PREDICTIONS,
+    JOIN_LABELS,
+    JOIN_ROWS,
+    JOIN_SKIPPED,
     SERIES_DROPPED,
     MODEL_STATE,
     LEARNING_EVENTS,
@@ -291,6 +311,8 @@ def _service_series(snapshot: Snapshot) -> Iterator[Series]:
         yield LAST_POLL, (loop.stage,), loop.last_poll_s
         for event, count in loop.rebalances.items():
             yield REBALANCES, (loop.stage, event), count
+    for join in snapshot.joins:
+        yield from _join_series(join)
     # Two stages may read one topic; the worse of the two is the one to know.
     lags: dict[tuple[str, str], int] = {}
     for loop in snapshot.loops:
@@ -314,6 +336,17 @@ def _source_series(source: SourceStatus) -> Iterator[Series]:
     # A source that has ended waits for nothing: no date would say so.
     if source.watermark_us is not None and source.watermark_us < END_OF_TIME:
         yield WATERMARK, (source.topic,), source.watermark_us / MICROSECONDS
+
+
+def _join_series(join: JoinStatus) -> Iterator[Series]:
+    for state in ("labelled", "expired", "sampled_out"):
+        yield JOIN_PREDICTIONS, (join.predictions, state), join.fates.get(state, 0)
+    yield JOIN_PREDICTIONS, (join.predictions, "pending"), join.pending
+    for fate in ("labelled", "revised", "duplicate", "orphan", "unheard"):
+        yield JOIN_LABELS, (join.labels, fate), join.fates.get(fate, 0)
+    yield JOIN_ROWS, (join.labels,), join.rows
+    for reason, count in join.refused.items():
+        yield JOIN_SKIPPED, (join.predictions, reason), count
 
 
 def _model_series(model: ModelStatus) -> Iterator[Series]:
