@@ -55,12 +55,15 @@ def test_the_command_ends_with_a_line_of_json() -> None:
         "--no-mapped",
         "--models",
         "2",
+        "--pending",
+        "1000",
     ]
     ended = subprocess.run(
         [sys.executable, "-m", "tests.bench", *options], cwd=ROOT, capture_output=True, text=True, check=True
     )
     found = json.loads(ended.stdout.splitlines()[-1])
     assert found.pop("detect_cores_at_2x100") > 0
+    assert found.pop("join")["rows"] == 1_000
     assert found.keys() == {"ratio_vs_river", "share_of_floor", "events_per_cpu_second"}
     assert all(by_features.keys() == {"4"} for by_features in found.values())
     assert found["ratio_vs_river"]["4"] > 0

@@ -176,6 +176,11 @@ class RocksStores:
     def discard(self, tp: TopicPartition) -> None:
         discard(self._of(tp))
 
+    @property
+    def buffered(self) -> int:
+        """Bytes of rows that are gathered in memory, of all stores together."""
+        return self._memory.buffers.get_usage()
+
     def _of(self, tp: TopicPartition) -> Path:
         return self._directory / f"{tp.topic}-{tp.partition}"
 

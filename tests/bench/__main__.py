@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -56,7 +57,8 @@ def _run(arguments: argparse.Namespace, found: Place, runner: Runner) -> None:
         print(*table(comparisons[-1], found.name), "", sep="\n", flush=True)
     quiet = _hour(arguments, found, runner)
     fleet = _fleet(arguments.models)
-    print(json.dumps({**result(comparisons), **quiet, **fleet}))
+    joined = _join(arguments.pending)
+    print(json.dumps({**result(comparisons), **quiet, **fleet, **joined}))
 
 
 def _hour(arguments: argparse.Namespace, found: Place, runner: Runner) -> Mapping[str, Any]:
@@ -78,6 +80,18 @@ def _fleet(models: int) -> Mapping[str, Any]:
     cost = measure(FleetPlan(models=models), _tell)
     print(*table_of(cost), "", sep="\n", flush=True)
     return result_of(cost)
+
+
+def _join(pending: int) -> Mapping[str, Any]:
+    """What the join needs with so many predictions that wait for their labels, in a process of its own."""
+    if not pending:
+        return {}
+    _tell(f"join: {pending:,} predictions pending")
+    command = [sys.executable, "-m", "tests.bench.join_store", str(pending)]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    rows = [f"{name.replace('_', ' '):>34}  {value:>14,}" for name, value in found.items()]
+    print("The join of one partition:", *rows, "", sep="\n", flush=True)
+    return {"join": found}
 
 
 def _plan(arguments: argparse.Namespace, found: Place, features: int, quix: Path | None) -> Plan:
@@ -111,6 +125,7 @@ def _arguments() -> argparse.Namespace:
     add("--mapped", action=argparse.BooleanOptionalAction, default=True, help="run through a mapping too (yes)")
     add("--hour", action=argparse.BooleanOptionalAction, default=True, help="run an hour without a change too (yes)")
     add("--models", type=int, default=1_000, metavar="N", help="models of a fleet that detect alone is run with (1000)")
+    add("--pending", type=int, default=10_000_000, metavar="N", help="predictions that wait in the join (10,000,000)")
     add("--broker", choices=["auto", "apache", "embedded"], default="auto", help="auto: Apache Kafka if it is there")
     add("--quix", action="store_true", help="compare with quixstreams too, in an environment under .cache")
     add("--profile", action="store_true", help="show the hottest functions instead of comparing")

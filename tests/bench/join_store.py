@@ -23,14 +23,20 @@ import numpy as np
 
 from streamdrift.codecs.source import EventTime, Source
 from streamdrift.events import SourceKind
-from streamdrift.joining.decoding import LabelReader, PredictionReader
-from streamdrift.joining.join import Join, LabelEvent, PredictionEvent
-from streamdrift.joining.matching import Bounds
 from streamdrift.joining.rows import Predicted, Prediction, encode_row, key_of
 from streamdrift.joining.state import State
-from streamdrift.joining.store import RocksStore
-from streamdrift.records import RecordBatch
+from streamdrift.joining.store import MEMORY_BYTES, RocksStore, RocksStores
+from streamdrift.outcome_grids import OutcomeGrid, Task
+from streamdrift.records import Position, RecordBatch, TopicPartition
+from streamdrift.stages.join import JoinConfig, Joiner, Pair
+from streamdrift.status import JoinStatus
+from streamdrift.topology import MemoryChangelog
 
+PREDICTIONS, LABELS, CHANGELOG = "predictions", "labels", TopicPartition("changelog", 0)
+NOW = 4e9
+"""The clock: past every event."""
+POLL = 2_048
+"""Messages a poll."""
 BATCH = 20_000
 """Events a commit: what 10,000 a second give in two seconds."""
 SECOND = 1_000_000
@@ -55,21 +61,49 @@ def time_of(number: int) -> int:
     return 1_700_000_000 * SECOND + number * SECOND // RATE
 
 
-def records(values: list[bytes], first: int, milliseconds: list[int]) -> RecordBatch:
-    nothing = [None] * len(values)
-    return RecordBatch("", 0, range(first, first + len(values)), milliseconds, nothing, values, [()] * len(values))
+class Side:
+    """The stage on a partition of both topics, as its loop calls it, with nothing behind what it writes."""
 
+    def __init__(self, directory: Path, wait_us: int, rows: int) -> None:
+        pair = Pair(
+            Source(PREDICTIONS, event_time=EventTime.RECORD, lateness_us=0),
+            Source(LABELS, SourceKind.LABELS, EventTime.RECORD, lateness_us=0),
+            CHANGELOG.topic,
+        )
+        self.stores = RocksStores(directory, MEMORY_BYTES, time.time)
+        self._stage = Joiner(
+            JoinConfig(label_delay_us=wait_us, orphan_wait_us=60 * SECOND, max_rows=2 * rows),
+            [pair],
+            self.stores,
+            MemoryChangelog(),
+            grid_of=lambda _, __: OutcomeGrid(Task.BINARY, ("legit", "fraud")),
+            window_us=lambda _: 86_400 * SECOND,
+        )
+        self._stage.topology({PREDICTIONS: 1, LABELS: 1})
+        self._written = 0
+        self.outcome_bytes = 0
+        for topic in (PREDICTIONS, LABELS):
+            self._stage.assigned(TopicPartition(topic, 0), Position(0), {})
 
-def predictions(first: int, stop: int) -> list[PredictionEvent]:
-    values = [prediction_message(number) for number in range(first, stop)]
-    times = [time_of(number) // 1_000 for number in range(first, stop)]
-    return PredictionReader(Source("", event_time=EventTime.RECORD)).read(records(values, first, times)).events
+    def read(self, topic: str, values: list[bytes], first: int, milliseconds: list[int]) -> None:
+        """Messages from offset ``first`` on, by the time of their records."""
+        nothing = [None] * len(values)
+        batch = RecordBatch(
+            topic, 0, range(first, first + len(values)), milliseconds, nothing, values, [()] * len(values)
+        )
+        for start in range(0, len(values), POLL):
+            self._stage.process(batch.part(start, start + POLL), NOW)
 
+    def commit(self) -> None:
+        commit = self._stage.take(NOW, final=True)
+        self._written += len(commit.state)
+        self.outcome_bytes += sum(len(record.value or b"") for record in commit.outputs)
+        self._stage.carried_out({CHANGELOG: self._written})
 
-def labels(numbers: list[int], offset: int, now: int) -> list[LabelEvent]:
-    values = [label_message(number) for number in numbers]
-    source = Source("", SourceKind.LABELS, EventTime.RECORD)
-    return LabelReader(source).read(records(values, offset, [now // 1_000] * len(values))).events
+    def close(self) -> JoinStatus:
+        [status] = self._stage.joins()
+        self._stage.revoked(TopicPartition(LABELS, 0))
+        return status
 
 
 def cpu_seconds() -> float:
@@ -93,48 +127,44 @@ def resident_megabytes() -> float:
 
 
 def bench_join(directory: Path, rows: int) -> dict[str, Any]:
-    """The join as its stage calls it, from messages to outcomes and records of the changelog."""
+    """The whole stage, from messages to records of outcomes and of the changelog."""
     before = resident_megabytes()
-    store = RocksStore(directory)
-    bounds = Bounds(label_delay_us=time_of(rows) - time_of(0), orphan_wait_us=60 * SECOND, max_rows=2 * rows)
-    join = Join(store, bounds)
-    changes = 0
+    side = Side(directory, time_of(rows) - time_of(0), rows)
 
-    def commit() -> None:
-        nonlocal changes
-        changes += len(join.result().changes)
-        join.commit(changes)
+    def predict(first: int, stop: int) -> None:
+        values = [prediction_message(number) for number in range(first, stop)]
+        side.read(PREDICTIONS, values, first, [time_of(number) // 1_000 for number in range(first, stop)])
 
     def fill() -> None:
         for first in range(0, rows, BATCH):
-            stop = min(first + BATCH, rows)
-            join.take_predictions(predictions(first, stop), stop)
-            commit()
+            predict(first, min(first + BATCH, rows))
+            side.commit()
 
     steady = min(max(rows // 5, BATCH), 500_000)
     chosen = np.random.default_rng(1).permutation(rows)[:steady].tolist()
 
     def pair() -> None:
         for first in range(0, steady, BATCH):
-            count = min(BATCH, steady - first)
-            join.take_predictions(predictions(rows + first, rows + first + count), rows + first + count)
-            join.take_labels(labels(chosen[first : first + count], first, time_of(rows + first)), first + count)
-            commit()
+            numbers = chosen[first : first + BATCH]
+            predict(rows + first, rows + first + len(numbers))
+            now = time_of(rows + first) // 1_000
+            side.read(LABELS, [label_message(number) for number in numbers], first, [now] * len(numbers))
+            side.commit()
 
     making = measured(lambda: ([prediction_message(i) for i in range(BATCH)], [label_message(i) for i in range(BATCH)]))
     filling = measured(fill)
     size = megabytes(directory)
     pairing = measured(pair) - making * steady / BATCH  # making the messages is the bench's own
-    found = {
+    status = side.close()
+    return {
         "fill_predictions_per_cpu_second": round(rows / filling),
         "pairs_per_cpu_second": round(steady / pairing),
         "bytes_per_row": round(1e6 * size / rows, 1),
-        "expired": join.state.counts[3],
-        "labelled": join.state.counts[2],
+        "outcome_bytes_per_pair": round(side.outcome_bytes / steady, 1),
+        "expired": status.fates["expired"],
+        "labelled": status.fates["labelled"],
         "resident_megabytes": round(resident_megabytes() - before),
     }
-    store.close()
-    return found
 
 
 def bench_store(directory: Path, rows: int) -> dict[str, Any]:

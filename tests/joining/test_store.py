@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ import pytest
 from streamdrift.errors import StateError
 from streamdrift.joining.join import Join
 from streamdrift.joining.queues import Place, Queue
+from streamdrift.joining.rows import key_of
 from streamdrift.joining.state import FORMAT, State
-from streamdrift.joining.store import RocksStore, StoreDamaged, discard
+from streamdrift.joining.store import FRESH_FOR, RocksStore, RocksStores, StoreDamaged, discard
+from streamdrift.records import TopicPartition
 from streamdrift.summaries.coverage import Fate
 from tests.joining.events import BOUNDS, many
 from tests.joining.test_changelog import commit, entries, restored, rows, run
@@ -172,3 +175,31 @@ def test_half_a_million_pending_predictions_take_no_more_memory_than_a_tenth_of_
 
 def test_the_counts_are_as_long_as_there_are_fates() -> None:
     assert len(State().counts) == len(Fate)
+
+
+def test_the_stores_of_a_process_share_their_memory(tmp_path: Path) -> None:
+    stores = RocksStores(tmp_path, 24 << 20, lambda: 0.0)
+    opened = [stores.open(TopicPartition("changelog", number)) for number in range(6)]
+    for start in range(0, 60_000, 10_000):
+        keys = sorted(key_of("m", f"{start + i}") for i in range(10_000))
+        for store in opened:
+            store.commit(dict.fromkeys(keys, b"x" * 100), {}, (), State(), (), start)
+            assert stores.buffered < 28 << 20, "a buffer of 32 MB for each would hold all of these 42 MB"
+    for store in opened:
+        assert store.get([key_of("m", "59999")]) == [b"x" * 100]
+        store.close()
+
+
+def test_a_store_that_was_not_written_for_long_is_made_anew(tmp_path: Path) -> None:
+    now, tp = time.time(), TopicPartition("changelog", 3)
+    stores = RocksStores(tmp_path, 24 << 20, lambda: now)
+    store = stores.open(tp)
+    store.commit({key_of("m", "a"): b"x"}, {}, (), State(), (), 7)
+    store.close()
+    again = stores.open(tp)
+    assert again.changelog_offset == 7
+    again.close()
+    now += FRESH_FOR + 60
+    anew = stores.open(tp)
+    assert anew.changelog_offset == 0, "its changelog may have forgotten what was removed"
+    anew.close()
