@@ -183,8 +183,9 @@ class OutcomeWatch:
 
     @property
     def last_event_us(self) -> int | None:
-        """The end of the last tick in which something came."""
-        return None if self.last_tick is None else self._ticks.end_us(self.last_tick)
+        """The end of the last tick in which something came; of the last one at all if nothing but fates did."""
+        last = self.fence if self.last_tick is None else self.last_tick
+        return None if last is None else self._ticks.end_us(last)
 
     @property
     def warming_up(self) -> bool:
@@ -356,7 +357,7 @@ class OutcomeWatch:
             self._targets,
             self._performance.windows() if self._performance else None,
             self._coverage,
-            self.last_event_us,
+            None if self.last_tick is None else self._ticks.end_us(self.last_tick),
             self._performance.late if self._performance else 0,
             self._shift,
             self._history.shown(self._incidents.open),

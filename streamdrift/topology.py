@@ -335,7 +335,12 @@ class TopologyDriver:
         for tp, position in commit.offsets.items():
             self._committed[group, tp] = position
             if not self._keep_log:
-                self._logs[tp].trim(position.offset)
+                self._logs[tp].trim(self._read_by_all(tp))
+
+    def _read_by_all(self, tp: TopicPartition) -> int:
+        """What all stages have committed of a partition: predictions are read by two."""
+        readers = (stage.name for stage in self._stages if tp.topic in stage.inputs)
+        return min(self._committed.get((name, tp), Position(0)).offset for name in readers)
 
     def _produce(self, record: OutputRecord) -> None:
         tp = TopicPartition(record.topic, record.partition or 0)
