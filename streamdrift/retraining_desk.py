@@ -77,8 +77,11 @@ class _Model:
         told = self._state.told.get(source)
         fresh = [fact for fact in facts if told is None or fact.tick > told]
         if fresh:
-            self._state.waiting += [(source, fact) for fact in fresh]
-            self._state.waiting.sort(key=lambda item: (item[1].tick, item[0], item[1].model_version))
+            waiting = self._state.waiting
+            is_last = not waiting or waiting[-1][1].tick < fresh[0].tick
+            waiting += [(source, fact) for fact in fresh]
+            if not is_last:
+                waiting.sort(key=lambda item: (item[1].tick, item[0], item[1].model_version))
             self._state.told[source] = max(fact.tick for fact in fresh)
         if len(self._state.waiting) > MAX_FACTS:
             self._state.waiting = [
