@@ -305,7 +305,8 @@ class Performance:
         except (msgspec.ValidationError, ValueError) as error:
             raise StateError(f"performance: {error}") from None
         self._now_us, self.late = saved.now_us, saved.late
-        self._rows |= {metric: row for metric, row in saved.rows.items() if metric in self._rows}
+        judged = {target.metric for target in self._config.targets if target.benchmark is not None}
+        self._rows |= {metric: row for metric, row in saved.rows.items() if metric in judged}
 
     def _unpacked(self, window: _Window) -> tuple[Outcomes, Coverage]:
         return unpack_outcomes(window.outcomes, self._grid), unpack_coverage(window.coverage)

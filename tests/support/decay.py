@@ -152,10 +152,10 @@ def _parts(world: World, places: NDArray[np.int64], grid: OutcomeGrid | None) ->
         tick, window = int(world.labelled_us[i] // TICK_US), int(world.predicted_us[i] // DAY_US)
         groups[OutcomeKey(MODEL_ID, str(world.versions[i]), "", tick, window)].append(i)
     for key, rows in groups.items():
-        yield from to_parts(key, key.tick * TICK_US, _summary(world, np.array(rows), grid))
+        yield from to_parts(key, key.tick * TICK_US, summary_of(world, np.array(rows), grid))
 
 
-def _summary(world: World, places: NDArray[np.int64], grid: OutcomeGrid | None) -> AnySummary:
+def summary_of(world: World, places: NDArray[np.int64], grid: OutcomeGrid | None) -> AnySummary:
     delays = (world.labelled_us - world.predicted_us)[places]
     coverage = Coverage.of({Fate.PREDICTED: len(places), Fate.LABELLED: len(places)}, delays)
     columns = world.columns.take(places)
