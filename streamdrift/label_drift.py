@@ -28,11 +28,12 @@ from streamdrift.grids import SPECIAL_SLOTS, UNSEEN, Column, Grid, Kind
 from streamdrift.incidents import DriftKind, Sighting, sighting
 from streamdrift.summaries import Moments, Names, Summary
 from streamdrift.summaries.confusion import FOLDED, Confusion
+from streamdrift.summaries.outcomes import Outcomes
 from streamdrift.windows import Reference
 
 FIRST_LABELS: Final = 1_000
 """Labels that later ones are compared with where there is no training table."""
-LABEL_COLUMN: Final = "label"
+LABEL: Final = "label"
 
 
 class _State(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -60,9 +61,9 @@ class LabelDrift:
         if usual:
             self._compare_with(usual)
 
-    def close(self, tick: int, confusion: Confusion) -> list[Sighting]:
+    def close(self, tick: int, outcomes: Outcomes) -> list[Sighting]:
         """Take the outcomes of a closed tick. What revisions take back is not given back: that is another time's."""
-        counts = true_counts(confusion)
+        counts = true_counts(outcomes.confusion)
         if self._since is None:
             if not counts:
                 return []
@@ -91,7 +92,7 @@ class LabelDrift:
     def _compare_with(self, usual: Mapping[str, int]) -> None:
         self._usual = dict(usual)
         names = tuple(sorted(name for name, n in usual.items() if n > 0 and name not in FOLDED))
-        grid = Grid(*self._model, (Column(LABEL_COLUMN, Kind.CATEGORICAL, categories=names),))
+        grid = Grid(*self._model, (Column(LABEL, Kind.CATEGORICAL, categories=names),))
         self._reference = Reference(Baseline(grid, _summary(grid, usual)))
         self._detector = PsiWindows(self._reference, self._ticks)
 

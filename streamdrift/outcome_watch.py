@@ -4,7 +4,7 @@
 
     outcomes of a tick ─┬─ windows of their predictions ── metrics ── benchmarks ── performance
                         ├─ errors, value by value ──────── River ────────────────── concept_drift
-                        └─ classes that were true ──────── PSI ──────────────────── label_drift
+                        └─ what was true ───────────────── PSI ──────────────────── label_drift
 
 All three are incidents of one book. Until it is known how outcomes are to be counted they are kept row by row, and
 counted once it is. A pure step like ``monitor``'s: what follows from a tick depends on the ticks alone.
@@ -43,6 +43,7 @@ from streamdrift.retraining import IncidentNow
 from streamdrift.summaries import RawRows
 from streamdrift.summaries.coverage import Coverage, Fate
 from streamdrift.summaries.outcome_summary import AnySummary, OutcomeSummary, UncountedOutcomes
+from streamdrift.value_drift import ValueDrift
 
 SNAPSHOT_VERSION: Final = 1
 MAX_WAITING: Final = 1_000
@@ -130,15 +131,18 @@ class OutcomeWatch:
         self._performance = Performance(performance, grid) if performance and grid else None
         self._errors = ErrorStream(self._stream_config(grid)) if grid else None
         self._shift: ErrorShift | None = None
-        usual = config.labels.get(version)
-        self._labels = LabelDrift(
-            self._model, self._ticks, config.plan.label_delay_us, usual.classes if usual else None
-        )
+        self._labels = self._label_drift(grid)
         subject = Subject(*self._model, {}, config.baselines.get(version))
         self._incidents = Incidents(subject, self._ticks, COLUMNS)
         self._left_over: Sequence[Sighting] = ()
         self._below_since: dict[str, int] = {}
         """The first window of the row of bad ones, by metric."""
+
+    def _label_drift(self, grid: OutcomeGrid | None) -> LabelDrift | ValueDrift:
+        usual, delay_us = self._config.labels.get(self._model[1]), self._config.plan.label_delay_us
+        if grid and grid.task is Task.REGRESSION:
+            return ValueDrift(grid, self._ticks, delay_us, usual)
+        return LabelDrift(self._model, self._ticks, delay_us, usual.classes if usual else None)
 
     def _stream_config(self, grid: OutcomeGrid) -> ErrorStreamConfig:
         binary = grid.task is not Task.REGRESSION
@@ -262,7 +266,7 @@ class OutcomeWatch:
         verdicts = self._performance.close(self._ticks.end_us(tick))
         summary = reduce(add, found.values(), OutcomeSummary.empty(self._grid))
         sightings = [*self._judged(verdicts), *self._heard(tick, summary)]
-        return [*sightings, *self._labels.close(tick, summary.outcomes.confusion)], verdicts
+        return [*sightings, *self._labels.close(tick, summary.outcomes)], verdicts
 
     def _judged(self, verdicts: Sequence[Verdict]) -> Iterator[Sighting]:
         for verdict in verdicts:

@@ -67,6 +67,7 @@ DOMAIN = (
     "tick_fold",
     "ticks",
     "topology",
+    "value_drift",
     "watch",
     "windows",
 )

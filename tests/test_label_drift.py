@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import pytest
@@ -13,27 +15,29 @@ from streamdrift.errors import StateError
 from streamdrift.incidents import Sighting
 from streamdrift.label_drift import FIRST_LABELS, LabelDrift
 from streamdrift.summaries.confusion import Confusion
+from streamdrift.summaries.outcomes import Outcomes
+from tests.support.outcomes import BINARY
 from tests.support.windows import through_msgpack
 
 HOUR_US = 3_600_000_000
-KNOWN = ("fraud", "legit")
+NOTHING = Outcomes.empty(BINARY)
 USUAL = {"fraud": 1_000, "legit": 9_000}
 
 
-def labels(fraud: int, legit: int, **others: int) -> Confusion:
+def labels(fraud: int, legit: int, **others: int) -> Outcomes:
     """So many labels of a tick, half of them predicted right."""
     counts = {"fraud": fraud, "legit": legit, **others}
     cells = {
         (name, guess): n // 2 for name, n in counts.items() for guess in (name, "fraud" if name != "fraud" else "legit")
     }
-    return Confusion.of(KNOWN, cells)
+    return replace(NOTHING, confusion=Confusion.of(BINARY.classes, cells))
 
 
 def drift(usual: dict[str, int] | None = None, delay_hours: int = 0) -> LabelDrift:
     return LabelDrift(("fraud", "7"), Ticks(HOUR_US), delay_hours * HOUR_US, usual)
 
 
-def lived(subject: LabelDrift, ticks: list[Confusion], start: int = 0) -> dict[int, list[Sighting]]:
+def lived(subject: LabelDrift, ticks: list[Outcomes], start: int = 0) -> dict[int, list[Sighting]]:
     return {tick: subject.close(tick, confusion) for tick, confusion in enumerate(ticks, start)}
 
 
@@ -87,14 +91,12 @@ def test_few_labels_wait_for_a_day() -> None:
     subject = drift(USUAL)
     subject.close(0, labels(150, 150))
     assert subject.due() == 23
-    [seen] = subject.close(23, Confusion.empty(KNOWN))
+    [seen] = subject.close(23, NOTHING)
     assert seen.contribution is None, "one window of few labels is no reason yet"
 
 
 ticks = st.lists(
-    st.sampled_from(
-        [labels(100, 900), labels(400, 600), labels(3, 20), Confusion.empty(KNOWN), labels(0, 300, odd=40)]
-    ),
+    st.sampled_from([labels(100, 900), labels(400, 600), labels(3, 20), NOTHING, labels(0, 300, odd=40)]),
     max_size=16,
 )
 
@@ -102,7 +104,7 @@ ticks = st.lists(
 @settings(deadline=None)
 @given(ticks, st.integers(0, 16), st.sampled_from([None, USUAL]), st.integers(0, 3))
 def test_a_snapshot_at_any_tick_changes_nothing(
-    log: list[Confusion], cut: int, usual: dict[str, int] | None, delay: int
+    log: list[Outcomes], cut: int, usual: dict[str, int] | None, delay: int
 ) -> None:
     whole, first, second = drift(usual, delay), drift(usual, delay), drift(usual, delay)
     expected = lived(whole, log)
@@ -131,5 +133,6 @@ def test_the_state_of_many_classes_is_bounded() -> None:
     rng = np.random.default_rng(1)
     for tick in range(50):
         names = {f"class {i}": 2 for i in rng.integers(0, 10_000, 400).tolist()}
-        subject.close(tick, Confusion.of((), {(name, name): n for name, n in names.items()}))
+        confusion = Confusion.of(BINARY.classes, {(name, name): n for name, n in names.items()})
+        subject.close(tick, replace(NOTHING, confusion=confusion))
     assert len(msgspec.msgpack.encode(subject.state())) < 32 * 1024

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 
 from streamdrift.benchmarks import LabelDistribution
 from streamdrift.detectors.error_stream import ErrorShift
@@ -21,10 +24,13 @@ from streamdrift.performance import Target
 from streamdrift.plans import WantedMetric
 from streamdrift.summaries.coverage import Coverage, Fate
 from streamdrift.summaries.outcome_summary import AnySummary, OutcomeSummary, UncountedOutcomes
+from streamdrift.summaries.outcomes import Outcomes, ValueRows, errors
+from streamdrift.summaries.pairs import Pairs
 from streamdrift.summaries.raw_rows import RawRows
 from tests.support.decay import DAY_US, PLAN, TICK_US, World, summary_of
 from tests.support.outcomes import BINARY
 
+SCHEMA = Path(__file__).parents[1] / "config" / "schemas" / "drift-alert.json"
 CONFIG = OutcomeConfig(TICK_US, PLAN, baselines={"7": "b7"})
 SWAPPED = OutcomeGrid(Task.BINARY, ("fraud", "legit"))
 
@@ -206,6 +212,29 @@ def test_damaged_state_is_refused(snapshot: bytes) -> None:
 def test_state_of_other_ticks_is_refused(in_alarm: bytes) -> None:
     with pytest.raises(StateError, match="ticks of"):
         watch(replace(CONFIG, tick_us=TICK_US // 2)).restore(in_alarm)
+
+
+def test_a_regression_is_watched_by_the_sizes_of_its_errors_and_the_mean_of_its_outcomes() -> None:
+    validator = Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
+    rng, grid = np.random.default_rng(2), OutcomeGrid.regression(0.0, 200.0)
+    plan = replace(PLAN, label_delay_us=TICK_US, metrics=[WantedMetric("mae", 5.0, 1.0)])
+    subject, alerts = watch(replace(CONFIG, plan=plan)), list[Alert]()
+    for tick in range(120):
+        bad = tick >= 60
+        true = rng.normal(130 if bad else 100, 20, 80)
+        rows = ValueRows(grid, true, true + rng.normal(0, 16 if bad else 6, 80))
+        times, hashes = np.full(80, tick * TICK_US), rng.integers(0, 2**63, 80, dtype=np.uint64)
+        coverage = Coverage.of({Fate.PREDICTED: 80, Fate.LABELLED: 80})
+        summary = OutcomeSummary(Outcomes.of(rows), coverage, Pairs.of(hashes, times, errors(rows)))
+        alerts += subject.close(tick, {(tick // 24, grid.id): summary}).alerts
+    for alert in alerts:
+        validator.validate(json.loads(json.dumps(alert.data, allow_nan=False)))
+    assert open_kinds(subject) == {"performance", "concept_drift", "label_drift"}
+    said = {str(a.data["kind"]): str(a.data["summary"]) for a in alerts if a.phase == "started"}
+    assert said["concept_drift"].startswith("mean absolute error rose from 4.8 to 1")
+    assert "(benchmark 5)" in said["concept_drift"]
+    assert said["label_drift"].startswith("label shifted up 1.")
+    assert said["performance"].startswith("mae 8.6")
 
 
 # ---- effects ---------------------------------------------------------------------------------------------------------
