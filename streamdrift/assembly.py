@@ -358,6 +358,8 @@ class Service:
             counts.replayed,
             counts.refused,
             joins=tuple(join.joins()) if join else (),
+            outcomes=tuple(self._detect.outcomes.values()),
+            retraining=tuple(self._detect.retraining.values()),
         )
 
     def _prepare(self) -> None:

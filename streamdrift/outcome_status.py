@@ -59,4 +59,4 @@ class RetrainingStatus:
     held_back: Mapping[str, str]
     """Policies that want a training, and why they wait."""
     requests: Mapping[str, int] = field(default_factory=dict)
-    """Requests made since start, by policy."""
+    """Requests made since start, by policy; every policy is there."""

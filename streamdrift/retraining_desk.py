@@ -70,7 +70,7 @@ class _Model:
         self._ticks = ticks
         self._retraining = Retraining(model_id, policies)
         self._state = _State()
-        self._requests: dict[str, int] = {}
+        self._requests = {policy.name: 0 for policy in policies}
 
     def tell(self, source: Source, facts: Sequence[Fact]) -> None:
         """Facts of one fold in the order of their ticks."""
@@ -98,7 +98,7 @@ class _Model:
             events = self._step(tick)
             for event in events:
                 if isinstance(event, Request):
-                    self._requests[event.policy] = self._requests.get(event.policy, 0) + 1
+                    self._requests[event.policy] += 1
             yield events
 
     def _next(self, until: int, latest: int | None) -> int | None:

@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from streamdrift.records import TopicPartition
+
+if TYPE_CHECKING:  # which builds on this module
+    from streamdrift.outcome_status import OutcomeStatus, RetrainingStatus
 
 
 class FeatureState(StrEnum):
@@ -216,3 +220,7 @@ class Snapshot:
     """Summarised events that no detector saw, by reason: late, over_bound, other_grid."""
     joins: Sequence[JoinStatus] = ()
     """One of each pair of predictions and labels."""
+    outcomes: Sequence[OutcomeStatus] = ()
+    """One of each model version that has any."""
+    retraining: Sequence[RetrainingStatus] = ()
+    """One of each model that has policies."""

@@ -1,4 +1,4 @@
-"""Every Prometheus metric of streamdrift, declared once, and the collector that renders them.
+"""The collector that renders the metrics of ``prometheus_metrics``.
 
 Nothing is counted here: at each scrape the collector reads a ``Snapshot`` of what the stages have published
 and renders it, so that a partition or a model that moved to another process takes its series along. What is
@@ -22,10 +22,54 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import Metric as MetricFamily
 from prometheus_client.registry import Collector
 
 from streamdrift import __version__
 from streamdrift.grids import Role
+from streamdrift.outcome_series import outcome_series, retraining_series
+from streamdrift.prometheus_metrics import (
+    ALERTS_PUBLISHED,
+    BUILD_INFO,
+    CONSUMER_LAG,
+    DRIFT_EFFECT,
+    EVENTS,
+    EVENTS_EXPLODED,
+    EVENTS_REFUSED,
+    EVIDENCE_RATIO,
+    EVIDENCE_RATIO_MAX,
+    FEATURE_STATE,
+    FEATURES,
+    INCIDENTS_OPEN,
+    JOIN_LABELS,
+    JOIN_PREDICTIONS,
+    JOIN_ROWS,
+    JOIN_SKIPPED,
+    KINDS,
+    LAST_POLL,
+    LEARNING_EVENTS,
+    LEARNING_EVENTS_NEEDED,
+    METRICS,
+    MISSING_RATIO,
+    MODEL_STATE,
+    REBALANCES,
+    RECORDS_CONSUMED,
+    RECORDS_EVENTLESS,
+    RECORDS_LATE,
+    RECORDS_REJECTED,
+    REPLAYED_RECORDS,
+    RIVER_DETECTIONS,
+    SERIES_DROPPED,
+    SEVERITIES,
+    STATE_BYTES,
+    TICKS_CLOSED,
+    TYPE_ERROR_RATIO,
+    UNSEEN_CATEGORY_RATIO,
+    WATERMARK,
+    Metric,
+    MetricType,
+    Series,
+)
 from streamdrift.status import FeatureState, FeatureStatus, JoinStatus, ModelState, ModelStatus, Snapshot, SourceStatus
 from streamdrift.ticks import END_OF_TIME, MICROSECONDS
 
@@ -35,220 +79,6 @@ MAX_LABEL: Final = 200
 MAX_SERIES: Final = 10_000
 """Series of one process that Prometheus should be asked to keep."""
 
-
-class MetricType(StrEnum):
-    """The two kinds that are rendered from status values."""
-
-    COUNTER = "counter"
-    GAUGE = "gauge"
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """The declaration of one metric."""
-
-    name: str
-    type: MetricType
-    labels: tuple[str, ...]
-    help: str
-
-    def family(self) -> CounterMetricFamily | GaugeMetricFamily:
-        """An empty family of samples."""
-        family = CounterMetricFamily if self.type is MetricType.COUNTER else GaugeMetricFamily
-        return family(self.name, self.help, labels=self.labels)
-
-
-def _counter(name: str, help_: str, *labels: str) -> Metric:
-    return Metric(f"streamdrift_{name}_total", MetricType.COUNTER, labels, help_)
-
-
-def _gauge(name: str, help_: str, *labels: str) -> Metric:
-    return Metric(f"streamdrift_{name}", MetricType.GAUGE, labels, help_)
-
-
-MODEL: Final = ("model", "model_version")
-"""Labels of every series about a model. Segments are never labels: their number is the users' to choose."""
-
-# ---- service -------------------------------------------------------------------------------------------------------
-
-# Joined onto other series to see which release began to behave differently.
-BUILD_INFO: Final = _gauge("build_info", "Always 1; the labels say what runs.", "version", "python")
-
-# What came in. consumed + exploded - eventless - rejected - late is what reached a summary, but for control records and
-# what waits.
-RECORDS_CONSUMED: Final = _counter("records_consumed", "Records read from an input topic.", "source")
-
-# Where a mapping says `explode`, a record holds as many events as its array has elements.
-EVENTS_EXPLODED: Final = _counter(
-    "events_exploded", "Events beyond the first of a record that holds several.", "source"
-)
-RECORDS_EVENTLESS: Final = _counter(
-    "records_eventless", "Records that hold an array of events, and it is empty.", "source"
-)
-
-# A rising share of one reason is a producer that changed its format. `over_bound` stands beside the reasons of dead
-# letters: such a record was well formed, but its model or version was one too many.
-RECORDS_REJECTED: Final = _counter(
-    "records_rejected", "Records that went to the dead letters, or were over a bound.", "source", "reason"
-)
-
-# Late events are missing from detection. Above a per mille, `allowed_lateness` is too short for this topic.
-RECORDS_LATE: Final = _counter(
-    "records_late", "Events whose tick was over when they were read; detection skips them.", "source"
-)
-
-# End offset less position, not less the committed offset: commits wait for ticks, and would look like lag.
-CONSUMER_LAG: Final = _gauge(
-    "consumer_lag_records", "Records of an owned partition that were not read yet.", "topic", "partition"
-)
-
-# Compare with time(): a watermark that stands still holds back every tick, and with it every alarm.
-WATERMARK: Final = _gauge(
-    "watermark_timestamp_seconds", "Event time up to which a source is complete on the partitions owned here.", "source"
-)
-
-# The heartbeat that /livez looks at.
-LAST_POLL: Final = _gauge("last_poll_timestamp_seconds", "When a stage's loop last came round.", "stage")
-
-# Many of them in an hour: members that time out, or a deployment that restarts in circles.
-REBALANCES: Final = _counter("rebalances", "Changes of partition ownership, by stage and event.", "stage", "event")
-
-# What a restart cost: records that were read a second time to be where the process had been.
-REPLAYED_RECORDS: Final = _counter("replayed_records", "Records read again to rebuild state after a restart.")
-
-# Not 0, and detection misses events that were read in time: `late` after an added partition or a reset offset,
-# `over_bound` beyond bounds.models, `other_grid` while members of different configurations run side by side.
-EVENTS_REFUSED: Final = _counter("events_refused", "Summarised events that no detector saw.", "reason")
-
-# What became of the predictions of a source with labels, in the partitions owned here, since their stores began. The
-# states add up to all of them: labelled, pending, expired, sampled_out. Much of the last: join.max_rows is too small.
-JOIN_PREDICTIONS: Final = _gauge("join_predictions", "Predictions by what became of them.", "source", "state")
-
-# The same of labels: labelled, revised, duplicate, orphan, unheard. Many orphans: labels are keyed otherwise than their
-# predictions, name them otherwise, or come later than join.wait.
-JOIN_LABELS: Final = _gauge("join_labels", "Labels by what became of them.", "source", "fate")
-
-# About 60 bytes on disk each. Compare with join.max_rows times the partitions owned here.
-JOIN_ROWS: Final = _gauge("join_rows", "Predictions and labels that are kept for a source of labels.", "source")
-
-# Those that are no events are dead letters of summarise; `without_id` are good events that no label can name.
-JOIN_SKIPPED: Final = _counter(
-    "join_skipped", "Records of predictions that take no part in the join.", "source", "reason"
-)
-
-# Above 0, dashboards show less than there is. A series is counted each time that it begins to be left out, so the
-# number does not depend on how often it is scraped.
-SERIES_DROPPED: Final = _counter("series_dropped", "Series left out of this page because of a bound.", "reason")
-
-# ---- models: the series that rules use -----------------------------------------------------------------------------
-
-# 1 for the state that the version is in, 0 for the others. Until a version is watching, nothing but River looks at it,
-# and that must not look like health.
-MODEL_STATE: Final = _gauge("model_state", "1 for the state that a model version is in.", *MODEL, "state")
-
-# Against learning_events_needed: how far a model that is learning or calibrating has come. Absent once it is watched.
-LEARNING_EVENTS: Final = _gauge("learning_events", "Events from which the model version has learned so far.", *MODEL)
-LEARNING_EVENTS_NEEDED: Final = _gauge(
-    "learning_events_needed", "Events that the present state of learning takes.", *MODEL
-)
-
-# With rate(): whether event time moves for this model.
-TICKS_CLOSED: Final = _counter("ticks_closed", "Event-time ticks closed since the monitor began.", *MODEL)
-
-# Traffic as detection saw it; late and rejected events are not in it.
-EVENTS: Final = _counter("events", "Events in closed ticks since the monitor began.", *MODEL)
-
-# The one number to sort models by: evidence over alarm threshold; at 1 the feature alarms.
-EVIDENCE_RATIO_MAX: Final = _gauge(
-    "evidence_ratio_max", "Highest evidence ratio of the model's columns; 1 or more is an alarm.", *MODEL
-)
-
-# How many columns are in each state, all states being listed.
-FEATURES: Final = _gauge("features", "Monitored columns by state.", *MODEL, "state")
-
-# The gauge that alerting rules stand on. Kinds that this version can report are there with 0, so that sums exist.
-INCIDENTS_OPEN: Final = _gauge("incidents_open", "Incidents open now.", *MODEL, "kind", "severity")
-
-# Starts at 0 for the same kinds: increase() cannot see the first alert of a series that is born with it.
-ALERTS_PUBLISHED: Final = _counter(
-    "alerts_published", "Alerts produced to the alerts topic since start.", *MODEL, "kind", "severity"
-)
-
-# Snapshots over the broker's record limit (1 MB by default) cannot be written.
-STATE_BYTES: Final = _gauge("state_bytes", "Size of the model's last snapshot.", *MODEL)
-
-# ---- features: for dashboards, within the policy -------------------------------------------------------------------
-
-# Uncalibrated corroboration; streams and detectors are named by configuration.
-RIVER_DETECTIONS: Final = _counter(
-    "river_detections", "Changes that a River detector reported.", *MODEL, "stream", "detector"
-)
-
-# How far the published window is from the baseline. Metrics: psi, jensen_shannon, kolmogorov_smirnov, wasserstein,
-# l_infinity. Absent while the window holds too few events: raw PSI of 200 events is 0.145 with no drift at all.
-DRIFT_EFFECT: Final = _gauge(
-    "drift_effect", "Size of the difference from the baseline, bias-corrected.", *MODEL, "feature", "metric"
-)
-
-# Evidence, unlike effect, grows with n: a small shift of much traffic passes 1, a large one of ten events does not.
-EVIDENCE_RATIO: Final = _gauge(
-    "evidence_ratio", "Evidence over alarm threshold; 1 or more is an alarm.", *MODEL, "feature", "detector"
-)
-
-# Numbers, so that a state timeline can be drawn; the order is that of FeatureState.
-FEATURE_STATE: Final = _gauge(
-    "feature_state", "0 ok, 1 info, 2 warning, 3 critical, 4 no data, 5 learning.", *MODEL, "feature"
-)
-
-# The three quality ratios are shares of the events in the published window.
-MISSING_RATIO: Final = _gauge("missing_ratio", "Share of events without a value.", *MODEL, "feature")
-UNSEEN_CATEGORY_RATIO: Final = _gauge(
-    "unseen_category_ratio", "Share of events with a category that the baseline does not know.", *MODEL, "feature"
-)
-TYPE_ERROR_RATIO: Final = _gauge(
-    "type_error_ratio", "Share of events with a value of the wrong type.", *MODEL, "feature"
-)
-
-METRICS: Final = (
-    BUILD_INFO,
-    RECORDS_CONSUMED,
-    EVENTS_EXPLODED,
-    RECORDS_EVENTLESS,
-    RECORDS_REJECTED,
-    RECORDS_LATE,
-    CONSUMER_LAG,
-    WATERMARK,
-    LAST_POLL,
-    REBALANCES,
-    REPLAYED_RECORDS,
-    EVENTS_REFUSED,
-    JOIN_PREDICTIONS,
-    JOIN_LABELS,
-    JOIN_ROWS,
-    JOIN_SKIPPED,
-    SERIES_DROPPED,
-    MODEL_STATE,
-    LEARNING_EVENTS,
-    LEARNING_EVENTS_NEEDED,
-    TICKS_CLOSED,
-    EVENTS,
-    EVIDENCE_RATIO_MAX,
-    FEATURES,
-    INCIDENTS_OPEN,
-    ALERTS_PUBLISHED,
-    STATE_BYTES,
-    RIVER_DETECTIONS,
-    DRIFT_EFFECT,
-    EVIDENCE_RATIO,
-    FEATURE_STATE,
-    MISSING_RATIO,
-    UNSEEN_CATEGORY_RATIO,
-    TYPE_ERROR_RATIO,
-)
-
-KINDS: Final = ("data_drift", "prediction_drift", "data_quality")
-"""Kinds of incident that are listed with 0 while there are none."""
-SEVERITIES: Final = ("info", "warning", "critical")
 
 STATE_NUMBERS: Final = {state: number for number, state in enumerate(FeatureState)}
 
@@ -298,9 +128,6 @@ class DropReason(StrEnum):
 
 # ---- status values to series ---------------------------------------------------------------------------------------
 
-Series = tuple[Metric, tuple[str, ...], float | None]
-"""A metric, its label values in declared order, and the value; None is left out."""
-
 
 def _service_series(snapshot: Snapshot) -> Iterator[Series]:
     yield BUILD_INFO, (__version__, platform.python_version()), 1
@@ -311,8 +138,6 @@ def _service_series(snapshot: Snapshot) -> Iterator[Series]:
         yield LAST_POLL, (loop.stage,), loop.last_poll_s
         for event, count in loop.rebalances.items():
             yield REBALANCES, (loop.stage, event), count
-    for join in snapshot.joins:
-        yield from _join_series(join)
     # Two stages may read one topic; the worse of the two is the one to know.
     lags: dict[tuple[str, str], int] = {}
     for loop in snapshot.loops:
@@ -323,6 +148,19 @@ def _service_series(snapshot: Snapshot) -> Iterator[Series]:
         yield CONSUMER_LAG, labels, lag
     for source in snapshot.sources:
         yield from _source_series(source)
+    for join in snapshot.joins:
+        yield from _join_series(join)
+
+
+def _join_series(join: JoinStatus) -> Iterator[Series]:
+    for state in ("labelled", "expired", "sampled_out"):
+        yield JOIN_PREDICTIONS, (join.predictions, state), join.fates.get(state, 0)
+    yield JOIN_PREDICTIONS, (join.predictions, "pending"), join.pending
+    for fate in ("labelled", "revised", "duplicate", "orphan", "unheard"):
+        yield JOIN_LABELS, (join.labels, fate), join.fates.get(fate, 0)
+    yield JOIN_ROWS, (join.labels,), join.rows
+    for reason, count in join.refused.items():
+        yield JOIN_SKIPPED, (join.predictions, reason), count
 
 
 def _source_series(source: SourceStatus) -> Iterator[Series]:
@@ -336,17 +174,6 @@ def _source_series(source: SourceStatus) -> Iterator[Series]:
     # A source that has ended waits for nothing: no date would say so.
     if source.watermark_us is not None and source.watermark_us < END_OF_TIME:
         yield WATERMARK, (source.topic,), source.watermark_us / MICROSECONDS
-
-
-def _join_series(join: JoinStatus) -> Iterator[Series]:
-    for state in ("labelled", "expired", "sampled_out"):
-        yield JOIN_PREDICTIONS, (join.predictions, state), join.fates.get(state, 0)
-    yield JOIN_PREDICTIONS, (join.predictions, "pending"), join.pending
-    for fate in ("labelled", "revised", "duplicate", "orphan", "unheard"):
-        yield JOIN_LABELS, (join.labels, fate), join.fates.get(fate, 0)
-    yield JOIN_ROWS, (join.labels,), join.rows
-    for reason, count in join.refused.items():
-        yield JOIN_SKIPPED, (join.predictions, reason), count
 
 
 def _model_series(model: ModelStatus) -> Iterator[Series]:
@@ -400,6 +227,23 @@ def _label(value: str) -> str:
     return f"{data.decode()[: MAX_LABEL - 17]}…{hashlib.blake2b(data, digest_size=8).hexdigest()}"
 
 
+Family = CounterMetricFamily | GaugeMetricFamily | MetricFamily
+
+
+def _family(metric: Metric, samples: Mapping[tuple[str, ...], float]) -> Family:
+    """A metric with its samples."""
+    if metric.type is MetricType.HISTOGRAM:
+        histogram = MetricFamily(metric.name.removesuffix("_bucket"), metric.help, "histogram")
+        for labels, value in samples.items():
+            histogram.add_sample(metric.name, dict(zip(metric.labels, labels, strict=True)), value)
+        return histogram
+    of_type = CounterMetricFamily if metric.type is MetricType.COUNTER else GaugeMetricFamily
+    family = of_type(metric.name, metric.help, labels=metric.labels)
+    for labels, value in samples.items():
+        family.add_metric(labels, value)
+    return family
+
+
 class _Page:
     """The series of one scrape: what fitted, and what did not."""
 
@@ -427,13 +271,10 @@ class _Page:
         """Room was kept for these: a full page must say that it is full."""
         self._series[SERIES_DROPPED.name] = {(reason,): total for reason, total in totals.items()}
 
-    def families(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+    def families(self) -> Iterator[Family]:
         for metric in METRICS:
             if samples := self._series[metric.name]:
-                family = metric.family()
-                for labels, value in samples.items():
-                    family.add_metric(labels, value)
-                yield family
+                yield _family(metric, samples)
 
 
 class StreamdriftCollector(Collector):
@@ -459,11 +300,11 @@ class StreamdriftCollector(Collector):
         self._dropped: dict[DropReason, set[int]] = {reason: set() for reason in DropReason}
         self._dropped_total = dict.fromkeys(DropReason, 0)
 
-    def describe(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
+    def describe(self) -> Iterable[Family]:
         """Names for the registry, which must not cost a scrape."""
-        return [metric.family() for metric in METRICS]
+        return [_family(metric, {}) for metric in METRICS]
 
-    def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
+    def collect(self) -> Iterable[Family]:
         with self._lock:
             return list(self._page(self._read()).families())
 
@@ -476,6 +317,10 @@ class StreamdriftCollector(Collector):
         page.add(_service_series(snapshot))
         for key in self._admitted:
             page.add(_model_series(models[key]))
+        for outcome in snapshot.outcomes:
+            page.add(outcome_series(outcome))
+        for retraining in snapshot.retraining:
+            page.add(retraining_series(retraining))
         for key, admitted in self._admitted.items():
             page.add(_river_series(models[key]))
             self._add_features(page, models[key], admitted)

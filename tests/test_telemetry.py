@@ -14,7 +14,9 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from streamdrift import prometheus_metrics as declared
 from streamdrift import telemetry
+from streamdrift.prometheus_metrics import METRICS, Metric
 from streamdrift.records import TopicPartition
 from streamdrift.status import (
     FeatureState,
@@ -29,8 +31,9 @@ from streamdrift.status import (
     Snapshot,
     SourceStatus,
 )
-from streamdrift.telemetry import METRICS, FeaturePolicy, FeatureSeries, Metric, StreamdriftCollector
+from streamdrift.telemetry import FeaturePolicy, FeatureSeries, StreamdriftCollector
 from streamdrift.ticks import END_OF_TIME
+from tests.support.statuses import OUTCOMES, RETRAINING, WINDOWS
 
 Labels = Mapping[str, str]
 
@@ -87,10 +90,12 @@ FULL = Snapshot(
             alerts={("data_drift", "warning"): 3},
         )
     ],
-    joins=[JoinStatus("predictions", "labels", {"labelled": 20, "orphan": 4}, 30, 34, {"without_id": 2})],
     loops=[loop("detect", 7)],
     replayed_records=9,
     refused={"late": 11, "over_bound": 0, "other_grid": 5},
+    joins=[JoinStatus("predictions", "labels", {"labelled": 20, "orphan": 4}, 30, 34, {"without_id": 2})],
+    outcomes=[OUTCOMES],
+    retraining=[RETRAINING],
 )
 
 
@@ -128,15 +133,15 @@ class Exposition:
         return [dict(labels) for name, labels in self.series if name == metric.name]
 
     def features(self, model_id: str = "fraud") -> list[str]:
-        return [labels["feature"] for labels in self.of(telemetry.FEATURE_STATE) if labels["model"] == model_id]
+        return [labels["feature"] for labels in self.of(declared.FEATURE_STATE) if labels["model"] == model_id]
 
     def dropped(self, reason: str) -> float | None:
-        return self.value(telemetry.SERIES_DROPPED, {"reason": reason})
+        return self.value(declared.SERIES_DROPPED, {"reason": reason})
 
 
 def test_every_declared_metric_is_in_the_table_once() -> None:
-    declared = [value for value in vars(telemetry).values() if isinstance(value, Metric)]
-    assert sorted(m.name for m in METRICS) == sorted(m.name for m in declared)
+    found = [value for value in vars(declared).values() if isinstance(value, Metric)]
+    assert sorted(m.name for m in METRICS) == sorted(m.name for m in found)
     assert len({m.name for m in METRICS}) == len(METRICS)
 
 
@@ -148,45 +153,65 @@ def test_every_declared_metric_is_rendered_with_its_labels_and_nothing_else_is()
 @pytest.mark.parametrize(
     ("metric", "labels", "expected"),
     [
-        (telemetry.RECORDS_CONSUMED, {"source": "predictions"}, 100),
-        (telemetry.EVENTS_EXPLODED, {"source": "predictions"}, 7),
-        (telemetry.RECORDS_EVENTLESS, {"source": "predictions"}, 6),
-        (telemetry.RECORDS_REJECTED, {"source": "predictions", "reason": "malformed"}, 4),
-        (telemetry.RECORDS_REJECTED, {"source": "predictions", "reason": "over_bound"}, 2),
-        (telemetry.RECORDS_LATE, {"source": "predictions"}, 3),
-        (telemetry.WATERMARK, {"source": "predictions"}, 1.5),
-        (telemetry.LAST_POLL, {"stage": "detect"}, 12.5),
-        (telemetry.REBALANCES, {"stage": "detect", "event": "assigned"}, 1),
-        (telemetry.CONSUMER_LAG, {"topic": "summaries", "partition": "3"}, 7),
-        (telemetry.REPLAYED_RECORDS, {}, 9),
-        (telemetry.EVENTS_REFUSED, {"reason": "late"}, 11),
-        (telemetry.EVENTS_REFUSED, {"reason": "over_bound"}, 0),
-        (telemetry.EVENTS_REFUSED, {"reason": "other_grid"}, 5),
-        (telemetry.JOIN_PREDICTIONS, {"source": "predictions", "state": "labelled"}, 20),
-        (telemetry.JOIN_PREDICTIONS, {"source": "predictions", "state": "pending"}, 30),
-        (telemetry.JOIN_PREDICTIONS, {"source": "predictions", "state": "expired"}, 0),
-        (telemetry.JOIN_LABELS, {"source": "labels", "fate": "orphan"}, 4),
-        (telemetry.JOIN_ROWS, {"source": "labels"}, 34),
-        (telemetry.JOIN_SKIPPED, {"source": "predictions", "reason": "without_id"}, 2),
-        (telemetry.MODEL_STATE, {**FRAUD, "state": "watching"}, 1),
-        (telemetry.MODEL_STATE, {**FRAUD, "state": "learning"}, 0),
-        (telemetry.TICKS_CLOSED, FRAUD, 40),
-        (telemetry.EVENTS, FRAUD, 1000),
-        (telemetry.STATE_BYTES, FRAUD, 512),
-        (telemetry.EVIDENCE_RATIO_MAX, FRAUD, 3.1),
-        (telemetry.FEATURES, {**FRAUD, "state": "warning"}, 2),
-        (telemetry.FEATURES, {**FRAUD, "state": "ok"}, 0),
-        (telemetry.INCIDENTS_OPEN, {**FRAUD, "kind": "data_drift", "severity": "warning"}, 1),
-        (telemetry.INCIDENTS_OPEN, {**FRAUD, "kind": "data_drift", "severity": "critical"}, 0),
-        (telemetry.ALERTS_PUBLISHED, {**FRAUD, "kind": "data_drift", "severity": "warning"}, 3),
-        (telemetry.ALERTS_PUBLISHED, {**FRAUD, "kind": "data_quality", "severity": "info"}, 0),
-        (telemetry.RIVER_DETECTIONS, {**FRAUD, "stream": "prediction.score", "detector": "drift.ADWIN"}, 2),
-        (telemetry.DRIFT_EFFECT, {**AMOUNT, "metric": "psi"}, 0.31),
-        (telemetry.EVIDENCE_RATIO, {**AMOUNT, "detector": "psi_windows"}, 3.1),
-        (telemetry.FEATURE_STATE, AMOUNT, 2),
-        (telemetry.MISSING_RATIO, AMOUNT, 0.25),
-        (telemetry.UNSEEN_CATEGORY_RATIO, AMOUNT, 0),
-        (telemetry.TYPE_ERROR_RATIO, AMOUNT, 0.125),
+        (declared.RECORDS_CONSUMED, {"source": "predictions"}, 100),
+        (declared.EVENTS_EXPLODED, {"source": "predictions"}, 7),
+        (declared.RECORDS_EVENTLESS, {"source": "predictions"}, 6),
+        (declared.RECORDS_REJECTED, {"source": "predictions", "reason": "malformed"}, 4),
+        (declared.RECORDS_REJECTED, {"source": "predictions", "reason": "over_bound"}, 2),
+        (declared.RECORDS_LATE, {"source": "predictions"}, 3),
+        (declared.WATERMARK, {"source": "predictions"}, 1.5),
+        (declared.LAST_POLL, {"stage": "detect"}, 12.5),
+        (declared.REBALANCES, {"stage": "detect", "event": "assigned"}, 1),
+        (declared.CONSUMER_LAG, {"topic": "summaries", "partition": "3"}, 7),
+        (declared.REPLAYED_RECORDS, {}, 9),
+        (declared.EVENTS_REFUSED, {"reason": "late"}, 11),
+        (declared.EVENTS_REFUSED, {"reason": "over_bound"}, 0),
+        (declared.EVENTS_REFUSED, {"reason": "other_grid"}, 5),
+        (declared.JOIN_PREDICTIONS, {"source": "predictions", "state": "labelled"}, 20),
+        (declared.JOIN_PREDICTIONS, {"source": "predictions", "state": "pending"}, 30),
+        (declared.JOIN_PREDICTIONS, {"source": "predictions", "state": "expired"}, 0),
+        (declared.JOIN_LABELS, {"source": "labels", "fate": "orphan"}, 4),
+        (declared.JOIN_ROWS, {"source": "labels"}, 34),
+        (declared.JOIN_SKIPPED, {"source": "predictions", "reason": "without_id"}, 2),
+        (declared.MODEL_STATE, {**FRAUD, "state": "watching"}, 1),
+        (declared.MODEL_STATE, {**FRAUD, "state": "learning"}, 0),
+        (declared.TICKS_CLOSED, FRAUD, 40),
+        (declared.EVENTS, FRAUD, 1000),
+        (declared.STATE_BYTES, FRAUD, 512),
+        (declared.EVIDENCE_RATIO_MAX, FRAUD, 3.1),
+        (declared.FEATURES, {**FRAUD, "state": "warning"}, 2),
+        (declared.FEATURES, {**FRAUD, "state": "ok"}, 0),
+        (declared.INCIDENTS_OPEN, {**FRAUD, "kind": "data_drift", "severity": "warning"}, 1),
+        (declared.INCIDENTS_OPEN, {**FRAUD, "kind": "data_drift", "severity": "critical"}, 0),
+        (declared.ALERTS_PUBLISHED, {**FRAUD, "kind": "data_drift", "severity": "warning"}, 3),
+        (declared.ALERTS_PUBLISHED, {**FRAUD, "kind": "data_quality", "severity": "info"}, 0),
+        (declared.MODEL_METRIC, {**FRAUD, "metric": "accuracy", "labels": "measured"}, 0.78),
+        (declared.MODEL_METRIC, {**FRAUD, "metric": "accuracy", "labels": "provisional"}, 0.9),
+        (declared.MODEL_METRIC_BENCHMARK, {**FRAUD, "metric": "accuracy"}, 0.9),
+        (declared.LABEL_COVERAGE, FRAUD, 0.8),
+        (declared.LABEL_DELAY, {**FRAUD, "le": "1024.0"}, 0),
+        (declared.LABEL_DELAY, {**FRAUD, "le": "4096.0"}, 1_205),
+        (declared.LABEL_DELAY, {**FRAUD, "le": "+Inf"}, 1_205),
+        (declared.PREDICTIONS, {**FRAUD, "outcome": "labelled"}, 1_205),
+        (declared.PREDICTIONS, {**FRAUD, "outcome": "expired"}, 300),
+        (declared.PREDICTIONS, {**FRAUD, "outcome": "sampled_out"}, 45),
+        (declared.PREDICTIONS_PENDING, FRAUD, 450),
+        (declared.LABELS, {**FRAUD, "fate": "revised"}, 7),
+        (declared.LABELS, {**FRAUD, "fate": "orphan"}, 0),
+        (declared.LABELS, {**FRAUD, "fate": "late"}, 11),
+        (declared.INCIDENTS_OPEN, {**FRAUD, "kind": "performance", "severity": "critical"}, 1),
+        (declared.INCIDENTS_OPEN, {**FRAUD, "kind": "concept_drift", "severity": "critical"}, 0),
+        (declared.ALERTS_PUBLISHED, {**FRAUD, "kind": "performance", "severity": "critical"}, 1),
+        (declared.RETRAINING_OPEN, {"model": "fraud"}, 1),
+        (declared.RETRAINING_REQUESTS, {"model": "fraud", "policy": "weekly"}, 0),
+        (declared.LABELS_FRESH, {"model": "fraud"}, 1_205),
+        (declared.RIVER_DETECTIONS, {**FRAUD, "stream": "prediction.score", "detector": "drift.ADWIN"}, 2),
+        (declared.DRIFT_EFFECT, {**AMOUNT, "metric": "psi"}, 0.31),
+        (declared.EVIDENCE_RATIO, {**AMOUNT, "detector": "psi_windows"}, 3.1),
+        (declared.FEATURE_STATE, AMOUNT, 2),
+        (declared.MISSING_RATIO, AMOUNT, 0.25),
+        (declared.UNSEEN_CATEGORY_RATIO, AMOUNT, 0),
+        (declared.TYPE_ERROR_RATIO, AMOUNT, 0.125),
     ],
 )
 def test_a_status_value_is_shown_as(metric: Metric, labels: Labels, expected: float) -> None:
@@ -198,14 +223,43 @@ def test_states_of_features_have_the_numbers_of_the_contract() -> None:
     assert numbers == {"ok": 0, "info": 1, "warning": 2, "critical": 3, "no_data": 4, "learning": 5}
 
 
+def test_predictions_are_labelled_or_expired_or_sampled_out_or_pending() -> None:
+    shown = Exposition(FULL)
+    gone = [shown.value(declared.PREDICTIONS, labels) or 0.0 for labels in shown.of(declared.PREDICTIONS)]
+    assert sum(gone) + (shown.value(declared.PREDICTIONS_PENDING, FRAUD) or 0.0) == 2_000
+
+
+def test_a_metric_without_a_benchmark_and_one_without_a_number_have_no_series_of_it() -> None:
+    shown = Exposition(FULL)
+    judged = {labels["metric"] for labels in shown.of(declared.MODEL_METRIC_BENCHMARK)}
+    told = {(labels["metric"], labels["labels"]) for labels in shown.of(declared.MODEL_METRIC)}
+    assert judged == {"accuracy", "roc_auc"}
+    assert told == {(metric, labels) for metric in ("accuracy", "recall") for labels in ("measured", "provisional")}
+
+
+def test_label_delays_are_a_histogram() -> None:
+    text = text_of(Exposition(FULL).collector)
+    assert "# TYPE streamdrift_label_delay_seconds histogram" in text
+    counts = [value for (name, _), value in Exposition(FULL).series.items() if name == declared.LABEL_DELAY.name]
+    assert len(counts) == 12
+
+
+def test_before_the_first_window_has_closed_nothing_is_measured() -> None:
+    windows = replace(WINDOWS, windows=WINDOWS.windows[:1])
+    shown = Exposition(replace(FULL, outcomes=[replace(OUTCOMES, windows=windows)]))
+    assert not shown.of(declared.MODEL_METRIC)
+    assert not shown.of(declared.LABEL_COVERAGE)
+    assert shown.value(declared.PREDICTIONS_PENDING, FRAUD) == 450
+
+
 def test_a_model_without_a_baseline_is_visible() -> None:
     learning = LearningStatus(1_240, 2_000, None)
     unwatched = replace(model(), state=ModelState.LEARNING, baseline_id=None, learning=learning)
     shown = Exposition(Snapshot(models=[unwatched]))
-    assert shown.value(telemetry.LEARNING_EVENTS, FRAUD) == 1_240
-    assert shown.value(telemetry.LEARNING_EVENTS_NEEDED, FRAUD) == 2_000
-    assert shown.value(telemetry.MODEL_STATE, {**FRAUD, "state": "learning"}) == 1
-    assert shown.value(telemetry.MODEL_STATE, {**FRAUD, "state": "watching"}) == 0
+    assert shown.value(declared.LEARNING_EVENTS, FRAUD) == 1_240
+    assert shown.value(declared.LEARNING_EVENTS_NEEDED, FRAUD) == 2_000
+    assert shown.value(declared.MODEL_STATE, {**FRAUD, "state": "learning"}) == 1
+    assert shown.value(declared.MODEL_STATE, {**FRAUD, "state": "watching"}) == 0
 
 
 def test_what_is_not_known_has_no_series() -> None:
@@ -217,29 +271,27 @@ def test_what_is_not_known_has_no_series() -> None:
             [LoopStatus("detect", None, assigned=False, restored=False)],
         )
     )
-    unknown = (telemetry.WATERMARK, telemetry.LAST_POLL, telemetry.EVIDENCE_RATIO_MAX, telemetry.EVIDENCE_RATIO)
-    for metric in (*unknown, telemetry.DRIFT_EFFECT, telemetry.MISSING_RATIO, telemetry.TYPE_ERROR_RATIO):
+    unknown = (declared.WATERMARK, declared.LAST_POLL, declared.EVIDENCE_RATIO_MAX, declared.EVIDENCE_RATIO)
+    for metric in (*unknown, declared.DRIFT_EFFECT, declared.MISSING_RATIO, declared.TYPE_ERROR_RATIO):
         assert not shown.of(metric)
-    assert shown.value(telemetry.FEATURE_STATE, AMOUNT) == 4
+    assert shown.value(declared.FEATURE_STATE, AMOUNT) == 4
 
 
 def test_no_series_is_ever_nan_or_infinite() -> None:
     odd = replace(feature(), effects={"psi": math.nan, "wasserstein": math.inf}, evidence_ratio=math.nan)
     shown = Exposition(Snapshot(models=[model([odd])]))
-    assert not shown.of(telemetry.DRIFT_EFFECT)
+    assert not shown.of(declared.DRIFT_EFFECT)
     assert all(map(math.isfinite, shown.series.values()))
 
 
 def test_a_source_that_has_ended_has_no_watermark() -> None:
     ended = SourceStatus("predictions", "predictions", watermark_us=END_OF_TIME)
-    assert not Exposition(Snapshot([ended])).of(telemetry.WATERMARK)
+    assert not Exposition(Snapshot([ended])).of(declared.WATERMARK)
 
 
 def test_of_two_stages_that_read_a_partition_the_one_behind_is_shown() -> None:
     labels = {"topic": "summaries", "partition": "3"}
-    assert (
-        Exposition(Snapshot(loops=[loop("join", 5), loop("summarise", 3)])).value(telemetry.CONSUMER_LAG, labels) == 5
-    )
+    assert Exposition(Snapshot(loops=[loop("join", 5), loop("summarise", 3)])).value(declared.CONSUMER_LAG, labels) == 5
 
 
 def test_series_of_a_model_and_a_partition_that_moved_away_vanish() -> None:
@@ -265,7 +317,7 @@ def test_hostile_names_arrive_as_they_are(name: str) -> None:
     shown = Exposition(Snapshot(models=[model([feature(name)], model_id=name)]))
     readable = name.encode("utf-8", "backslashreplace").decode()
     labels = {"model": readable, "model_version": "7", "feature": readable}
-    assert shown.value(telemetry.MISSING_RATIO, labels) == 0.25
+    assert shown.value(declared.MISSING_RATIO, labels) == 0.25
 
 
 def test_long_names_are_cut_and_stay_apart() -> None:
@@ -316,11 +368,13 @@ def test_the_policy_decides_which_features_have_series(policy: FeaturePolicy, ex
     snapshot = Snapshot(models=[model([*many(3), feature("prediction.score", "prediction")])])
     shown = Exposition(snapshot, policy)
     assert shown.features() == expected
-    assert shown.of(telemetry.EVIDENCE_RATIO_MAX)
+    assert shown.of(declared.EVIDENCE_RATIO_MAX)
 
 
 def fleet(models: int, features: int) -> Snapshot:
-    return replace(FULL, models=[model(many(features), model_id=f"m{i}") for i in range(models)])
+    return replace(
+        FULL, models=[model(many(features), model_id=f"m{i}") for i in range(models)], outcomes=(), retraining=()
+    )
 
 
 def test_the_bound_of_series_holds_and_says_what_it_cost() -> None:
@@ -336,10 +390,10 @@ def test_the_bound_takes_features_first_and_models_that_came_last() -> None:
     shown = Exposition(fleet(4, 50), bound=500)
     shown.snapshot = replace(shown.snapshot, models=shown.snapshot.models[::-1])
     shown.scrape()
-    assert {labels["model"] for labels in shown.of(telemetry.INCIDENTS_OPEN)} == {"m0", "m1", "m2", "m3"}
+    assert {labels["model"] for labels in shown.of(declared.INCIDENTS_OPEN)} == {"m0", "m1", "m2", "m3"}
     assert len(shown.features("m0")) == 50
     assert not shown.features("m3")
-    assert shown.value(telemetry.RECORDS_CONSUMED, {"source": "predictions"}) == 100
+    assert shown.value(declared.RECORDS_CONSUMED, {"source": "predictions"}) == 100
 
 
 def test_series_that_are_left_out_again_are_counted_again() -> None:
