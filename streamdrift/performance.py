@@ -56,6 +56,17 @@ class Target:
     """None: the metric is reported, and not judged."""
     tolerance: float = 0.0
 
+    def worse_by(self, value: float) -> float | None:
+        """By how much a value is worse than the benchmark, negative where it is better; None without a benchmark."""
+        return None if self.benchmark is None else METRICS[self.metric].better.shortfall(value, self.benchmark)
+
+    def is_worse(self, value: float, share: float = 1.0) -> bool | None:
+        """Whether that is more than ``share`` of the tolerance; None without a benchmark."""
+        worse = self.worse_by(value)
+        if worse is None or self.benchmark is None:
+            return None
+        return worse > share * self.tolerance + ROUNDING * abs(self.benchmark)
+
 
 @dataclass(frozen=True, slots=True)
 class PerformanceConfig:
@@ -273,13 +284,12 @@ class Performance:
         row = self._rows[target.metric]
         worse, below, before = None, None, row.alarm
         if reading.estimate is not None and target.benchmark is not None:
-            worse = METRICS[target.metric].better.shortfall(reading.estimate.value, target.benchmark)
-            slack = ROUNDING * abs(target.benchmark)
-            below = worse > target.tolerance + slack
+            value = reading.estimate.value
+            worse, below = target.worse_by(value), target.is_worse(value)
             row.below = row.below + 1 if below else 0
             if row.below >= self._config.in_a_row:
                 row.alarm = True
-            elif worse <= RECOVERED * target.tolerance + slack:
+            elif not target.is_worse(value, RECOVERED):
                 row.alarm = False
         return Verdict(window, target, reading, worse, below, row.below, row.alarm, row.alarm != before, coverage)
 

@@ -11,23 +11,29 @@
                  "window_events", "features": [...], "unmonitored": {name: reason}, "river": [...],
                  "incidents": [...], "alerts_published": [{"kind", "severity", "count"}], "state_bytes"}],
      "stages": [{"stage", "last_poll", "assigned", "restored", "rebalances": {event: n}, "lag": n}],
-     "refused": {reason: n}}
+     "refused": {reason: n},
+     "joins": [{"predictions", "labels", "fates": {fate: n}, "pending", "rows", "refused": {reason: n}}],
+     "outcomes": [{"model_id", "model_version", "task", "classes", "window_seconds", "metrics": [{"metric", "benchmark",
+                   "tolerance"}], "windows": [{"from", "to", "coverage", "metrics": [{"metric", "standing", "value",
+                   "standard_error", "n", "reason"}]}], "coverage": {fate: n}, "pending", "late", "last_label_time",
+                   "errors", "incidents": [...], "alerts_published": [...]}],
+     "retraining": [{"model_id", "model_version", "predecessor", "open_request", "fresh_labels",
+                     "held_back": {policy: why}, "requests": {policy: n}, "comparison": [...]}]}
 
 Times are RFC 3339 in UTC; what is not known is null; keys are only ever added.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Final
 
 from streamdrift import __version__
+from streamdrift.http.outcome_api import outcome_documents
+from streamdrift.http.values import Document, finite, incident_document, rfc3339
 from streamdrift.status import (
     Comparison,
     FeatureStatus,
-    IncidentStatus,
+    JoinStatus,
     LearningStatus,
     LoopStatus,
     ModelStatus,
@@ -36,10 +42,6 @@ from streamdrift.status import (
     SourceStatus,
 )
 from streamdrift.ticks import END_OF_TIME, MICROSECONDS
-
-Document = dict[str, object]
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def status(snapshot: Snapshot, now_s: float) -> Document:
@@ -51,28 +53,15 @@ def status(snapshot: Snapshot, now_s: float) -> Document:
         "models": [_model(model) for model in snapshot.models],
         "stages": [_stage(loop) for loop in snapshot.loops],
         "refused": dict(snapshot.refused),
+        "joins": [_join(join) for join in snapshot.joins],
+        **outcome_documents(snapshot),
     }
-
-
-def rfc3339(time_us: float | None) -> str | None:
-    """A time in UTC to the millisecond; None for None and for what no calendar holds."""
-    if time_us is None:
-        return None
-    try:
-        moment = _EPOCH + timedelta(microseconds=time_us)
-    except OverflowError:
-        return None
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def lag_of(topic: str, loops: Sequence[LoopStatus]) -> int | None:
     """Records of a topic that are still to be read by the stage furthest behind; None while no partition is owned."""
     lags = [[lag for tp, lag in loop.lag.items() if tp.topic == topic] for loop in loops]
     return max((sum(lag) for lag in lags if lag), default=None)
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _source(source: SourceStatus, lag: int | None) -> Document:
@@ -108,7 +97,7 @@ def _model(model: ModelStatus) -> Document:
         "features": [_feature(feature) for feature in model.features],
         "unmonitored": dict(model.unmonitored),
         "river": [_river(river) for river in model.river],
-        "incidents": [_incident(incident) for incident in model.incidents],
+        "incidents": [incident_document(incident) for incident in model.incidents],
         "alerts_published": [
             {"kind": kind, "severity": severity, "count": count} for (kind, severity), count in model.alerts.items()
         ],
@@ -125,7 +114,7 @@ def _comparison(comparison: Comparison) -> Document:
         "model_version": comparison.model_version,
         "events": comparison.events,
         "features": [
-            {"name": c.name, "effects": {metric: _finite(effect) for metric, effect in c.effects.items()}}
+            {"name": c.name, "effects": {metric: finite(effect) for metric, effect in c.effects.items()}}
             for c in comparison.features
         ],
     }
@@ -137,14 +126,14 @@ def _feature(feature: FeatureStatus) -> Document:
         "kind": feature.kind,
         "role": feature.role,
         "state": feature.state,
-        "effects": {metric: _finite(effect) for metric, effect in feature.effects.items()},
-        "evidence_ratio": _finite(feature.evidence_ratio),
+        "effects": {metric: finite(effect) for metric, effect in feature.effects.items()},
+        "evidence_ratio": finite(feature.evidence_ratio),
         "detector": feature.detector,
-        "missing_ratio": _finite(feature.missing_ratio),
-        "unseen_ratio": _finite(feature.unseen_ratio),
-        "type_error_ratio": _finite(feature.type_error_ratio),
-        "mean": _finite(feature.mean),
-        "baseline_mean": _finite(feature.baseline_mean),
+        "missing_ratio": finite(feature.missing_ratio),
+        "unseen_ratio": finite(feature.unseen_ratio),
+        "type_error_ratio": finite(feature.type_error_ratio),
+        "mean": finite(feature.mean),
+        "baseline_mean": finite(feature.baseline_mean),
     }
 
 
@@ -157,16 +146,14 @@ def _river(river: RiverStatus) -> Document:
     }
 
 
-def _incident(incident: IncidentStatus) -> Document:
+def _join(join: JoinStatus) -> Document:
     return {
-        "incident_id": incident.incident_id,
-        "kind": incident.kind,
-        "severity": incident.severity,
-        "phase": incident.phase,
-        "summary": incident.summary,
-        "features": list(incident.features),
-        "started": rfc3339(incident.started_us),
-        "resolved": rfc3339(incident.resolved_us),
+        "predictions": join.predictions,
+        "labels": join.labels,
+        "fates": dict(join.fates),
+        "pending": join.pending,
+        "rows": join.rows,
+        "refused": dict(join.refused),
     }
 
 

@@ -8,13 +8,31 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from streamdrift import __version__
 from streamdrift.grids import Role
-from streamdrift.http.api import lag_of, rfc3339
+from streamdrift.http.api import lag_of
 from streamdrift.http.elements import Html, el, name
+from streamdrift.http.performance import performance, retraining_of
+from streamdrift.http.pieces import (
+    MAX_ROWS,
+    UNKNOWN,
+    ago,
+    beyond,
+    chip,
+    clock,
+    count,
+    facts,
+    number,
+    optional_count,
+    share,
+    table,
+    words,
+)
+from streamdrift.outcome_status import OutcomeStatus, RetrainingStatus
 from streamdrift.status import (
     Comparison,
     FeatureState,
@@ -35,11 +53,6 @@ SCRIPT: Final = Html(Path(__file__).with_name("page.js").read_text("utf-8"))
 
 MAX_MODELS: Final = 50
 """Models with a card of their own, those with the gravest incidents first."""
-MAX_ROWS: Final = 100
-"""Rows of one table; what is beyond is counted, and stands in the document."""
-
-UNKNOWN: Final = "–"  # noqa: RUF001 — a dash is what a table shows for nothing
-
 FULL_BAR_PSI: Final = 0.5
 MARKS_PSI: Final = (0.1, 0.25)
 """The conventional bands, warning and critical, drawn on every bar."""
@@ -63,7 +76,9 @@ _STATE_ORDER: Final = (
 def render(snapshot: Snapshot, now_s: float) -> str:
     """The whole document."""
     now_us = now_s * MICROSECONDS
-    models = sorted(snapshot.models, key=_gravity)
+    models = sorted(with_outcomes(snapshot), key=_gravity)
+    outcomes = {(each.model_id, each.model_version): each for each in snapshot.outcomes}
+    retraining = {each.model_id: each for each in snapshot.retraining}
     open_now = [incident for model in models for incident in _open(model)]
     title = f"({len(open_now)}) streamdrift" if open_now else "streamdrift"
     return "<!doctype html>\n" + el(
@@ -83,8 +98,9 @@ def render(snapshot: Snapshot, now_s: float) -> str:
             el(
                 "main",
                 _header(models, open_now, now_us),
-                [_model(model, now_us) for model in models[:MAX_MODELS]] or _nothing_yet(),
-                _beyond(len(models) - MAX_MODELS, "models"),
+                [_model(model, now_us, outcomes, retraining) for model in models[:MAX_MODELS]] or _nothing_yet(),
+                beyond(len(models) - MAX_MODELS, "models"),
+                [_labels_alone(each, now_us) for each in labels_alone(snapshot)[:MAX_MODELS]],
                 _sources(snapshot, now_us),
                 _refused(snapshot),
                 _stages(snapshot.loops, now_us),
@@ -108,16 +124,16 @@ def render(snapshot: Snapshot, now_s: float) -> str:
 
 def _header(models: Sequence[ModelStatus], open_now: Sequence[IncidentStatus], now_us: float) -> Html:
     severities = Counter(incident.severity for incident in open_now)
-    chips = [_chip(f"{severities[s]} {s}", s) for s in _SEVERITIES if severities[s]]
+    chips = [chip(f"{severities[s]} {s}", s) for s in _SEVERITIES if severities[s]]
     if models and not open_now:
-        chips = [_chip("no open incident", "ok")]
+        chips = [chip("no open incident", "ok")]
     states = Counter(model.state for model in models)
-    chips += [_chip(f"{states[s]} {s}", s) for s in ModelState if states[s] and s is not ModelState.WATCHING]
+    chips += [chip(f"{states[s]} {s}", s) for s in ModelState if states[s] and s is not ModelState.WATCHING]
     return el(
         "header",
         el("h1", "streamdrift"),
-        el("p", el("span", _count(len(models), "model"), class_="chip"), chips, class_="chips"),
-        el("p", f"as of {_clock(now_us)}", class_="quiet"),
+        el("p", el("span", count(len(models), "model"), class_="chip"), chips, class_="chips"),
+        el("p", f"as of {clock(now_us)}", class_="quiet"),
     )
 
 
@@ -131,7 +147,39 @@ def _nothing_yet() -> Html:
     )
 
 
-def _model(model: ModelStatus, now_us: float) -> Html:
+def with_outcomes(snapshot: Snapshot) -> list[ModelStatus]:
+    """The models with the incidents that their labels opened."""
+    incidents = {(each.model_id, each.model_version): each.incidents for each in snapshot.outcomes}
+    return [
+        replace(m, incidents=(*m.incidents, *incidents.get((m.model_id, m.model_version), ()))) for m in snapshot.models
+    ]
+
+
+def labels_alone(snapshot: Snapshot) -> list[OutcomeStatus]:
+    """Outcomes of versions of which no prediction is watched here: orphans have none."""
+    watched = {(model.model_id, model.model_version) for model in snapshot.models}
+    return [each for each in snapshot.outcomes if (each.model_id, each.model_version) not in watched]
+
+
+def _labels_alone(outcomes: OutcomeStatus, now_us: float) -> Html:
+    version = ("version ", name(outcomes.model_version)) if outcomes.model_version else "labels of no known prediction"
+    return el(
+        "section",
+        el("h2", name(outcomes.model_id), " ", el("small", version)),
+        [_incident(incident) for incident in outcomes.incidents if incident.resolved_us is None],
+        performance(outcomes, None, now_us),
+    )
+
+
+def _model(
+    model: ModelStatus,
+    now_us: float,
+    outcomes: Mapping[tuple[str, str], OutcomeStatus],
+    retraining: Mapping[str, RetrainingStatus],
+) -> Html:
+    of_version, of_model = outcomes.get((model.model_id, model.model_version)), retraining.get(model.model_id)
+    in_charge = of_model is not None and of_model.version == model.model_version
+    before = outcomes.get((model.model_id, of_model.predecessor or "")) if of_model else None
     incidents = sorted(_open(model), key=lambda i: (_rank(i.severity), i.started_us))
     resolved = [incident for incident in model.incidents if incident.resolved_us is not None]
     resolved.sort(key=lambda i: i.resolved_us or 0, reverse=True)
@@ -144,12 +192,12 @@ def _model(model: ModelStatus, now_us: float) -> Html:
             " ",
             el("small", "version ", name(model.model_version)),
             " ",
-            _chip(_words(model.state), "ok" if watched else model.state),
+            chip(words(model.state), "ok" if watched else model.state),
         ),
-        _facts(
+        facts(
             {
                 "events": f"{model.events:,}",
-                "latest event": _ago(model.last_event_us, now_us),
+                "latest event": ago(model.last_event_us, now_us),
                 "ticks closed": f"{model.ticks_closed:,}",
                 "published window": f"{model.window_events:,} events" if watched else None,
                 "baseline": model.baseline_id,
@@ -159,6 +207,8 @@ def _model(model: ModelStatus, now_us: float) -> Html:
         _comparison(model.compared_with) if model.compared_with else None,
         [_incident(incident) for incident in incidents],
         _features(model),
+        performance(of_version, before if in_charge else None, now_us) if of_version else None,
+        retraining_of(of_model) if of_model and in_charge else None,
         _river(model.river),
         _resolved(resolved),
         _unmonitored(model.unmonitored),
@@ -173,7 +223,7 @@ _LEARNING: Final = {
 
 
 def _learning(state: ModelState, learning: LearningStatus) -> Html:
-    until = "" if learning.until_us is None else f", until {_clock(learning.until_us)} at the latest"
+    until = "" if learning.until_us is None else f", until {clock(learning.until_us)} at the latest"
     return el(
         "p",
         f"{_LEARNING.get(state, state)}: {learning.events:,} of {learning.needed:,} events{until}. Nothing is compared "
@@ -204,10 +254,10 @@ def _incident(incident: IncidentStatus) -> Html:
         "article",
         el(
             "p",
-            _chip(incident.severity, incident.severity),
+            chip(incident.severity, incident.severity),
             " ",
-            el("b", _words(incident.kind)),
-            el("span", f" since {_clock(incident.started_us)}", class_="quiet"),
+            el("b", words(incident.kind)),
+            el("span", f" since {clock(incident.started_us)}", class_="quiet"),
         ),
         el("p", el("bdi", incident.summary[:1000])),
         class_=f"incident {incident.severity}",
@@ -222,12 +272,12 @@ def _features(model: ModelStatus) -> Html | None:
         el(
             "tr",
             el("th", name(feature.name), el("small", _what(feature)), scope="row"),
-            el("td", _chip(_words(feature.state), feature.state)),
+            el("td", chip(words(feature.state), feature.state)),
             el("td", _effect(feature), class_="effect"),
-            el("td", _number(feature.evidence_ratio), class_="n wide"),
-            el("td", _share(feature.missing_ratio), class_="n"),
-            el("td", _share(feature.unseen_ratio), class_="n"),
-            el("td", _share(feature.type_error_ratio), class_="n wide"),
+            el("td", number(feature.evidence_ratio), class_="n wide"),
+            el("td", share(feature.missing_ratio), class_="n"),
+            el("td", share(feature.unseen_ratio), class_="n"),
+            el("td", share(feature.type_error_ratio), class_="n wide"),
             el("td", _means(feature), class_="n wide"),
         )
         for feature in features[:MAX_ROWS]
@@ -242,7 +292,7 @@ def _features(model: ModelStatus) -> Html | None:
         ("type errors", "n wide", "Share of events with a value of the wrong type"),
         ("mean", "n wide", "Baseline → published window"),
     )
-    return el("div", _table(heads, rows), _beyond(len(features) - MAX_ROWS, "features"), class_="scroll")
+    return el("div", table(heads, rows), beyond(len(features) - MAX_ROWS, "features"), class_="scroll")
 
 
 def _river(river: Sequence[RiverStatus]) -> Html | None:
@@ -254,7 +304,7 @@ def _river(river: Sequence[RiverStatus]) -> Html | None:
             el("th", name(r.stream), scope="row"),
             el("td", name(r.detector)),
             el("td", f"{r.detections:,}", class_="n"),
-            el("td", _clock(r.last_detection_us)),
+            el("td", clock(r.last_detection_us)),
         )
         for r in river[:MAX_ROWS]
     ]
@@ -262,8 +312,8 @@ def _river(river: Sequence[RiverStatus]) -> Html | None:
     return el(
         "div",
         el("h3", "River detectors"),
-        _table(heads, rows),
-        _beyond(len(river) - MAX_ROWS, "detectors"),
+        table(heads, rows),
+        beyond(len(river) - MAX_ROWS, "detectors"),
         class_="scroll",
     )
 
@@ -274,10 +324,10 @@ def _resolved(incidents: Sequence[IncidentStatus]) -> Html | None:
     items = [
         el(
             "li",
-            _chip(i.severity, "past"),
+            chip(i.severity, "past"),
             " ",
             el("bdi", i.summary[:1000]),
-            el("span", f" {_clock(i.started_us)} to {_clock(i.resolved_us)}", class_="quiet"),
+            el("span", f" {clock(i.started_us)} to {clock(i.resolved_us)}", class_="quiet"),
         )
         for i in incidents[:MAX_ROWS]
     ]
@@ -292,7 +342,7 @@ def _unmonitored(reasons: Mapping[str, str]) -> Html | None:
         "div",
         el("h3", "Not monitored"),
         el("ul", items),
-        _beyond(len(reasons) - MAX_ROWS, "features"),
+        beyond(len(reasons) - MAX_ROWS, "features"),
     )
 
 
@@ -307,7 +357,7 @@ def _sources(snapshot: Snapshot, now_us: float) -> Html | None:
             el("td", f"{source.summarised:,}", class_="n wide"),
             el("td", f"{source.late:,}", class_="n"),
             el("td", _rejected(source), class_="n"),
-            el("td", _optional_count(lag_of(source.topic, snapshot.loops)), class_="n"),
+            el("td", optional_count(lag_of(source.topic, snapshot.loops)), class_="n"),
             el("td", _watermark(source, now_us)),
         )
         for source in snapshot.sources[:MAX_ROWS]
@@ -321,7 +371,7 @@ def _sources(snapshot: Snapshot, now_us: float) -> Html | None:
         ("lag", "n", "Records that are still to be read"),
         ("complete up to", None, "Watermark: the event time that is waited for no more"),
     )
-    return el("section", el("h2", "Sources"), el("div", _table(heads, rows), class_="scroll"))
+    return el("section", el("h2", "Sources"), el("div", table(heads, rows), class_="scroll"))
 
 
 def _refused(snapshot: Snapshot) -> Html | None:
@@ -337,7 +387,7 @@ def _stages(loops: Sequence[LoopStatus], now_us: float) -> Html | None:
             "tr",
             el("th", loop.stage, scope="row"),
             el("td", _progress(loop)),
-            el("td", _ago(None if loop.last_poll_s is None else loop.last_poll_s * MICROSECONDS, now_us)),
+            el("td", ago(None if loop.last_poll_s is None else loop.last_poll_s * MICROSECONDS, now_us)),
             el("td", f"{len(loop.lag):,}", class_="n"),
             el("td", f"{sum(loop.lag.values()):,}", class_="n"),
             el("td", ", ".join(f"{event} {count:,}" for event, count in loop.rebalances.items()) or UNKNOWN),
@@ -352,31 +402,18 @@ def _stages(loops: Sequence[LoopStatus], now_us: float) -> Html | None:
         ("lag", "n", None),
         ("rebalances", None, None),
     )
-    return el("section", el("h2", "Stages"), el("div", _table(heads, rows), class_="scroll"))
+    return el("section", el("h2", "Stages"), el("div", table(heads, rows), class_="scroll"))
 
 
 # ---- pieces --------------------------------------------------------------------------------------------------------
-
-
-def _table(heads: Sequence[tuple[str, str | None, str | None]], rows: Sequence[Html]) -> Html:
-    head = [el("th", text, class_=class_, title=title, scope="col") for text, class_, title in heads]
-    return el("table", el("thead", el("tr", head)), el("tbody", rows))
-
-
-def _facts(facts: Mapping[str, str | None]) -> Html:
-    return el("dl", [el("div", el("dt", term), el("dd", fact[:100])) for term, fact in facts.items() if fact])
-
-
-def _chip(text: str, kind: str) -> Html:
-    return el("span", text, class_=f"chip {kind}")
 
 
 def _effect(feature: FeatureStatus) -> Html | str:
     psi = feature.effects.get("psi")
     if psi is None:
         return UNKNOWN
-    every = " · ".join(f"{_words(metric)} {effect:.3f}" for metric, effect in feature.effects.items())
-    return el("span", _bar(psi, feature.state), el("span", _number(psi), class_="value"), title=every)
+    every = " · ".join(f"{words(metric)} {effect:.3f}" for metric, effect in feature.effects.items())
+    return el("span", _bar(psi, feature.state), el("span", number(psi), class_="value"), title=every)
 
 
 def _bar(psi: float, state: FeatureState) -> Html:
@@ -407,26 +444,20 @@ def _rejected(source: SourceStatus) -> Html | str:
     reasons = {reason: count for reason, count in {**source.dead, "over bound": source.over_bound}.items() if count}
     if not reasons:
         return "0"
-    every = "; ".join(f"{_words(reason)}: {count:,}" for reason, count in reasons.items())
+    every = "; ".join(f"{words(reason)}: {count:,}" for reason, count in reasons.items())
     return Html(el("span", f"{sum(reasons.values()):,}", el("small", every[:300])))
 
 
 def _watermark(source: SourceStatus, now_us: float) -> str:
     if source.watermark_us is not None and source.watermark_us >= END_OF_TIME:
         return "its end"
-    return _ago(source.watermark_us, now_us)
+    return ago(source.watermark_us, now_us)
 
 
 def _progress(loop: LoopStatus) -> Html:
     if not loop.assigned:
-        return _chip("waits for partitions", "learning")
-    return _chip("running", "ok") if loop.restored else _chip("restoring", "learning")
-
-
-def _beyond(count: int, what: str) -> Html | None:
-    if count <= 0:
-        return None
-    return el("p", f"and {count:,} more {what}: see ", el("a", "the JSON", href="api/v1/status"), class_="quiet")
+        return chip("waits for partitions", "learning")
+    return chip("running", "ok") if loop.restored else chip("restoring", "learning")
 
 
 def _open(model: ModelStatus) -> list[IncidentStatus]:
@@ -440,59 +471,3 @@ def _rank(severity: str) -> int:
 def _gravity(model: ModelStatus) -> tuple[int, bool, str, str]:
     gravest = min((_rank(incident.severity) for incident in _open(model)), default=len(_SEVERITIES) + 1)
     return gravest, model.state is ModelState.WATCHING, model.model_id, model.model_version
-
-
-# ---- words and numbers ---------------------------------------------------------------------------------------------
-
-
-def _words(identifier: str) -> str:
-    return identifier.replace("_", " ")
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _optional_count(count: int | None) -> str:
-    return UNKNOWN if count is None else f"{count:,}"
-
-
-def _number(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:,.2f}"
-
-
-_SMALLEST_SHARE: Final = 0.0005
-
-
-def _share(ratio: float | None) -> str:
-    if ratio is None:
-        return UNKNOWN
-    return "< 0.1 %" if 0 < ratio < _SMALLEST_SHARE else f"{100 * ratio:.1f} %"
-
-
-def _clock(time_us: float | None) -> str:
-    written = rfc3339(time_us)
-    return UNKNOWN if written is None else f"{written[:10]} {written[11:19]} UTC"
-
-
-_MINUTE: Final = 60
-_HOUR: Final = 60 * _MINUTE
-_DAY: Final = 24 * _HOUR
-
-
-def _ago(time_us: float | None, now_us: float) -> str:
-    """A time and how far it is from now: the reader's question is whether it is fresh."""
-    if time_us is None or rfc3339(time_us) is None:
-        return UNKNOWN
-    seconds = round((now_us - time_us) / MICROSECONDS)
-    if abs(seconds) < _MINUTE:
-        return f"{seconds} s ago" if seconds >= 0 else f"in {-seconds} s"
-    return f"{_clock(time_us)}, {_span(abs(seconds))} {'ago' if seconds > 0 else 'ahead'}"
-
-
-def _span(seconds: int) -> str:
-    if seconds < _HOUR:
-        return f"{seconds // _MINUTE} min"
-    if seconds < _DAY:
-        return f"{seconds // _HOUR} h {seconds % _HOUR // _MINUTE} min"
-    return f"{seconds // _DAY} d {seconds % _DAY // _HOUR} h"
