@@ -16,14 +16,15 @@ S the sum of n current values, μ, σ² and n₀ the reference's mean, long-run 
     |S − nμ| ≥ √(1 + n/n₀) · √(σ²·(n + ρ)·(ln((n + ρ)/ρ) + 2·ln(1/α)))    and    |S/n − μ| ≥ ``minimum_effect``
 
 with α = 0.001 and ρ = 64 (Robbins' normal mixture: the chance that an unchanged level ever crosses it is at most α,
-however often it is looked at). It ends once the right-hand side, without the reference's error n/n₀, puts the level
-within half of what was told of, or within twice the minimum. σ² comes from means of blocks of 64 values, so that
-errors that come in bursts do not pass for many independent ones. Levels below the reference alarm likewise: the
-labels follow another concept, although the model happens to be right about it more often; ``worse`` tells them apart.
+however often it is looked at). It ends once the level of 1,024 values or more, give or take two standard errors, is
+within half of what was told of, or within twice the minimum; while it lasts the level is that of at most 4,096. σ²
+comes from means of blocks of 64 values, so that errors that come in bursts do not pass for many independent ones.
+Levels below the reference alarm likewise: the labels follow another concept, although the model happens to be right
+about it more often; ``worse`` tells them apart.
 
 The reference needs 1,536 values, of which it takes the first 1,024, and stops growing at 16,384: what drifts slowly
 shall not become usual. Values enter it only once half as many newer ones have passed without a cut. After a cut that
-came to nothing, what was current joins it once there are as many.
+came to nothing, what is current joins it once there are as many.
 
 Real errors have any unit and tail, and ADWIN's bound is for values in [0, 1]. So they are watched as e/(e + m), with m
 the median of the first 512; levels that are told of stay means of |error|, in the unit of the outcome.
@@ -35,7 +36,7 @@ the median of the first 512; levels that are told of stay means of |error|, in t
 ...     if said.changed:
 ...         print(tick, said.sentence)
 6 error rate rose from 0.094 to 0.3
-10 error rate is close to 0.094 again
+12 error rate is close to 0.094 again
 
 Why ADWIN, and what it finds beside River's other detectors: ``python -m tests.bench.error_streams``.
 
@@ -69,6 +70,8 @@ LEARNED: Final = 16
 """Blocks of the reference from which on anything is compared with it."""
 FROZEN: Final = 256
 """Blocks at which the reference stops growing."""
+RENEWED: Final = 64
+"""Blocks of which the level of an alarm is: it shall say what is, and not what was."""
 SCALED: Final = 512
 """Real errors whose median is the scale."""
 ALPHA: Final = 0.001
@@ -167,6 +170,11 @@ class _Level(msgspec.Struct, array_like=True):
         of_blocks = (self.spread - self.blocks * self.mean**2) / (self.blocks - 1)
         return max(independent, BLOCK * of_blocks)
 
+    @property
+    def error(self) -> float:
+        """Standard error of the mean."""
+        return math.sqrt(self.variance / self.n)
+
 
 class _State(msgspec.Struct):
     binary: bool
@@ -260,7 +268,8 @@ class ErrorStream:
     def _take(self, block: _Level) -> None:
         state = self._state
         if state.cut or state.current is not None:
-            state.current = block if state.cut or state.current is None else state.current + block
+            anew = state.cut or state.current is None or (state.told is not None and state.current.blocks >= RENEWED)
+            state.current = block if anew or state.current is None else state.current + block
             state.cut = False
             self._judge(state.current)
             return
@@ -288,10 +297,11 @@ class ErrorStream:
             state.told = away
         elif state.told is not None:
             near = max(2 * minimum, RECOVERED * abs(state.told))
-            if abs(away) + _bound(current.n, state.reference.variance) / current.n <= near:
+            sure = current.blocks >= LEARNED
+            if sure and abs(away) + 2 * math.sqrt(state.reference.variance / current.n) <= near:
                 state.told = None
-        elif current.blocks >= state.reference.blocks:
-            # As many values as the reference has, and no change that could be told from chance: there was none.
+        elif current.blocks >= state.reference.blocks and abs(away) < max(minimum, state.reference.error):
+            # As many values as the reference has, and about the same level: nothing had changed.
             if state.reference.blocks < FROZEN:
                 state.reference += current
             state.current, state.waiting, state.recent = None, _Level(), _Level()
