@@ -12,7 +12,7 @@
 The same seed gives the same bytes (with one version of numpy), however the events are asked for.
 """
 
-from streamdrift.generator.script import ScriptedIncident, fixed_script
+from streamdrift.generator.script import MOVED, NEXT_VERSION, Rollout, ScriptedIncident, fixed_rollout, fixed_script
 from streamdrift.generator.traffic import (
     LABELS_TOPIC,
     MODEL_ID,
@@ -21,6 +21,7 @@ from streamdrift.generator.traffic import (
     Chunk,
     Message,
     Traffic,
+    training_outcomes,
     training_table,
 )
 
@@ -28,11 +29,16 @@ __all__ = [
     "LABELS_TOPIC",
     "MODEL_ID",
     "MODEL_VERSION",
+    "MOVED",
+    "NEXT_VERSION",
     "PREDICTIONS_TOPIC",
     "Chunk",
     "Message",
+    "Rollout",
     "ScriptedIncident",
     "Traffic",
+    "fixed_rollout",
     "fixed_script",
+    "training_outcomes",
     "training_table",
 ]

@@ -11,6 +11,9 @@ from streamdrift.generator.pace import HOUR_US, SECOND_US, Pace, from_us, to_us
 
 EVENTS_PER_HOUR: Final = 1000
 """Mean over the day: about one alarm window (1,000 events) an hour."""
+ERRORS: Final = "error"
+"""What alerts call the stream of a model's errors."""
+MOVED: Final = FraudMoves(per_sd=-2.0, constant=1.0)
 SPAN: Final = timedelta(days=4)
 """Event time from the first event to the last: 96,000 events."""
 
@@ -40,6 +43,16 @@ class ScriptedIncident:
 
 
 @dataclass(frozen=True, slots=True)
+class Rollout:
+    """Another version of the model, which scores everything from ``at`` on."""
+
+    version: str
+    at: datetime
+    concept: Effect | None = None
+    """What fraud had become in its training data."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Entry:
     """A scripted incident in hours since the start."""
 
@@ -56,31 +69,38 @@ class _Entry:
 
 
 # An alarm takes three windows of 1,000 events in a row, behind the one in which the incident begins: up to 4,400
-# events. Recovery takes as long, so at least nine hours of quiet follow each incident. `missing_device_age` and
-# `new_device_os` overlap: one app release, two symptoms, to be told as one.
+# events. Recovery takes as long, so at least nine hours of quiet follow each incident that features show.
+# `missing_device_age` and `new_device_os` overlap: one app release, two symptoms, to be told as one. Wrong amounts and
+# wrong scores make the model wrong, so errors tell of them too, once labels have come; that is over when fraud moves.
+_SCORED: Final = frozenset({"prediction.score", "prediction.label", ERRORS})
 _TIMETABLE: Final = (
+    _Entry("unit_bug", "data_drift", "amount", 8, 17, 6_000, Scaled("amount", 100.0), "eu", _SCORED),
     _Entry(
-        "unit_bug", "data_drift", "amount", 8, 17, 6_000, Scaled("amount", 100.0),
-        "eu", frozenset({"prediction.score", "prediction.label"}),
+        "miscalibrated_score", "prediction_drift", "prediction.score", 28, 37, 6_000, ScoreShifted(1.3),
+        explains=_SCORED,
     ),
-    _Entry("missing_device_age", "data_quality", "device.age_days", 26, 36, 6_000, GoesMissing("device.age_days", 0.2)),
-    _Entry("new_device_os", "data_quality", "device.os", 28, 36, 6_000, NewCategory("device.os", "harmonyos", 0.08)),
+    _Entry("missing_device_age", "data_quality", "device.age_days", 43, 53, 6_000, GoesMissing("device.age_days", 0.2)),
+    _Entry("new_device_os", "data_quality", "device.os", 45, 53, 6_000, NewCategory("device.os", "harmonyos", 0.08)),
     _Entry(
-        "slow_sessions", "data_drift", "session.duration_s", 45, 59, 10_000,
+        "slow_sessions", "data_drift", "session.duration_s", 61, 75, 10_000,
         Scaled("session.duration_s", 2.5, ramp_hours=6),
     ),
-    _Entry(
-        "miscalibrated_score", "prediction_drift", "prediction.score", 68, 77, 6_000, ScoreShifted(1.2),
-        explains=frozenset({"prediction.label"}),
-    ),
-    _Entry("fraud_moves", "concept_drift", "prediction.label", 86, 93, 7_000, FraudMoves(per_sd=-2.0, constant=1.0)),
+    _Entry("fraud_moves", "concept_drift", ERRORS, 62, 96, 10_000, MOVED, explains=frozenset({"recall"})),
 )  # fmt: skip
+NEXT_VERSION: Final = "8"
+ROLLOUT_HOUR: Final = 84
+"""When a version is in service that was trained on the new concept. Nothing undoes the change; the training copes."""
 
 
 def fixed_script(start: datetime) -> tuple[ScriptedIncident, ...]:
     """The demo's incidents, for traffic of ``EVENTS_PER_HOUR`` from ``start`` (a midnight, UTC) for ``SPAN``."""
     pace = Pace(to_us(start), EVENTS_PER_HOUR * SECOND_US / HOUR_US)
     return tuple(_scheduled(entry, start, pace) for entry in _TIMETABLE)
+
+
+def fixed_rollout(start: datetime) -> Rollout:
+    """The version that ends what ``fraud_moves`` began."""
+    return Rollout(NEXT_VERSION, start + timedelta(hours=ROLLOUT_HOUR), MOVED)
 
 
 def _scheduled(entry: _Entry, start: datetime, pace: Pace) -> ScriptedIncident:

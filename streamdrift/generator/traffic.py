@@ -25,9 +25,9 @@ from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 
 from streamdrift.generator.classifier import FLAG_FROM, Classifier
-from streamdrift.generator.effects import Rows
+from streamdrift.generator.effects import Effect, Rows
 from streamdrift.generator.pace import HOUR_US, Pace, to_us
-from streamdrift.generator.script import ScriptedIncident
+from streamdrift.generator.script import Rollout, ScriptedIncident
 from streamdrift.generator.world import BOOLEANS, CATEGORIES, DECIMALS, INTEGERS, REGIONS, Columns, draw, lose, sigmoid
 
 MODEL_ID: Final = "fraud"
@@ -48,13 +48,18 @@ TRAINING_SPAN: Final = timedelta(days=28)
 
 NEVER_LABELLED: Final = 0.03
 """Share of payments whose outcome nobody ever reports."""
-_LABEL_DELAY_HOURS: Final = (5.0, 0.7)
-"""Median of the delay, and standard deviation of its logarithm."""
+REPEATED: Final = 0.01
+"""Share of labels that are sent twice."""
+FIRST_WRONG: Final = (0.002, 0.1)
+"""Share of labels that say the opposite at first, of payments that were legitimate and of those that were fraud: a
+dispute withdrawn, a fraud that is noticed on the next statement. A revision puts them right."""
+_LABEL_DELAY_HOURS: Final = (2.0, 0.6)
+"""Median of the delay, and standard deviation of its logarithm; revisions take as long again, after the label."""
 _LABEL_DELAY_LIMITS_HOURS: Final = (0.5, 48.0)
 _HUMAN_SHARE: Final = 0.1
 
 # Every use of random numbers has its own stream, so that none can move another.
-_WORLD, _EXTRA, _LABELS, _NOTES, _EFFECTS, _TRAINING = range(6)
+_WORLD, _EXTRA, _LABELS, _NOTES, _EFFECTS, _TRAINING, _DISORDER = range(7)
 
 _SCORE_DECIMALS: Final = 6
 _UINT64: Final = (1 << 64) - 1
@@ -89,8 +94,9 @@ class Chunk:
 class Traffic:
     """Endless events of the fraud model. Equal arguments give equal bytes.
 
-    ``incidents`` go wrong on the way; ``extra_features`` adds so many numbers ``extra.f000``, ``extra.f001``, … of
-    plain noise, for benchmarks; ``labels`` False spares the work for them.
+    ``incidents`` go wrong on the way; ``rollout`` puts another version of the model in service; ``extra_features`` adds
+    so many numbers ``extra.f000``, ``extra.f001``, … of plain noise, for benchmarks; ``labels`` False spares the work
+    for them.
     """
 
     seed: int
@@ -101,6 +107,7 @@ class Traffic:
     incidents: tuple[ScriptedIncident, ...] = ()
     extra_features: int = 0
     labels: bool = True
+    rollout: Rollout | None = None
 
     @property
     def pace(self) -> Pace:
@@ -143,11 +150,25 @@ class Traffic:
         for i, incident, rows, elapsed_us in active:
             incident.effect.on_features(columns, rows, elapsed_us, self._rng(_EFFECTS, number, i))
         columns = {name: _published(name, values) for name, values in columns.items()}
-        logits, truth = trained(self.seed).logits(columns), payments.fraud_logits.copy()
+        newer = self._newer(payments.times_us)
+        logits, truth = self._logits(columns, newer), payments.fraud_logits.copy()
         for _, incident, rows, _ in active:
             incident.effect.on_score(logits, rows)
             incident.effect.on_truth(payments, truth, rows)
-        return _Events(number, positions, payments.times_us, columns, payments.region, _scores(logits), sigmoid(truth))
+        scores, fraud = _scores(logits), sigmoid(truth)
+        return _Events(number, positions, payments.times_us, columns, payments.region, newer, scores, fraud)
+
+    def _newer(self, times_us: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which payments the version of the rollout scores. Shape (n,)."""
+        if self.rollout is None:
+            return np.zeros(len(times_us), dtype=np.bool_)
+        return times_us >= to_us(self.rollout.at)
+
+    def _logits(self, columns: Columns, newer: NDArray[np.bool_]) -> NDArray[np.float64]:
+        logits = trained(self.seed).logits(columns)
+        if self.rollout is None or not newer.any():
+            return logits
+        return np.where(newer, trained(self.seed, self.rollout.concept).logits(columns), logits)
 
     def _active(
         self, times_us: NDArray[np.int64], region: NDArray[np.int64]
@@ -163,34 +184,56 @@ class Traffic:
                 yield i, incident, rows, times_us[rows] - onset_us
 
     def _labels(self, events: _Events, size: int) -> Iterator[Message]:
-        """Labels of the first ``size`` events, those that ever come."""
+        """Labels of the first ``size`` events, those that ever come, in no order."""
         rng = self._rng(_LABELS, events.number)
-        median, spread = _LABEL_DELAY_HOURS
-        delays = np.clip(median * np.exp(spread * rng.standard_normal(CHUNK)), *_LABEL_DELAY_LIMITS_HOURS) * HOUR_US
-        outcomes_us = events.times_us + delays.astype(np.int64) // 1000 * 1000
+        outcomes_us = events.times_us + _delays_us(rng)
         labelled = rng.random(CHUNK) >= NEVER_LABELLED
         fraud = rng.random(CHUNK) < events.fraud_probability
         human = rng.random(CHUNK) < _HUMAN_SHARE
-        rows = np.flatnonzero(labelled[:size])
-        ids = _ids(self.seed, events.positions[rows])
-        moments = _rfc3339(outcomes_us[rows])
-        names = _OUTCOMES[fraud[rows].astype(np.int64)].tolist()
-        sources = _LABEL_SOURCES[human[rows].astype(np.int64)].tolist()
-        for id_, name, moment, source, time_us in zip(
-            ids, names, moments, sources, outcomes_us[rows].tolist(), strict=True
-        ):
-            yield Message(id_.encode(), _encode(_Label(id_, MODEL_ID, name, moment, source)), time_us)
+        disorder = self._rng(_DISORDER, events.number)
+        wrong = disorder.random(CHUNK) < np.where(fraud, FIRST_WRONG[1], FIRST_WRONG[0])
+        revised_us, repeated_us = outcomes_us + _delays_us(disorder), outcomes_us + _delays_us(disorder)
+        repeated = disorder.random(CHUNK) < REPEATED
+        labelled[size:] = False
+        yield from self._written(events, labelled, fraud ^ wrong, human, outcomes_us, outcomes_us)
+        yield from self._written(events, labelled & repeated, fraud ^ wrong, human, outcomes_us, repeated_us)
+        yield from self._written(events, labelled & wrong, fraud, np.ones_like(human), revised_us, revised_us, 1)
+
+    def _written(
+        self,
+        events: _Events,
+        which: NDArray[np.bool_],
+        fraud: NDArray[np.bool_],
+        human: NDArray[np.bool_],
+        outcomes_us: NDArray[np.int64],
+        sent_us: NDArray[np.int64],
+        revision: int = 0,
+    ) -> Iterator[Message]:
+        """Messages that say of some events what became of them."""
+        rows = np.flatnonzero(which)
+        columns = (
+            _ids(self.seed, events.positions[rows]),
+            _OUTCOMES[fraud[rows].astype(np.int64)].tolist(),
+            _rfc3339(outcomes_us[rows]),
+            _LABEL_SOURCES[human[rows].astype(np.int64)].tolist(),
+            sent_us[rows].tolist(),
+        )
+        for id_, name, moment, source, time_us in zip(*columns, strict=True):
+            yield Message(id_.encode(), _encode(_Label(id_, MODEL_ID, name, moment, source, revision)), time_us)
 
 
-def training_table(seed: int, rows: int = 50_000, *, extra_features: int = 0) -> Mapping[str, NDArray[Any]]:
+def training_table(
+    seed: int, rows: int = 50_000, *, extra_features: int = 0, concept: Effect | None = None
+) -> Mapping[str, NDArray[Any]]:
     """The model's training data in time order, a column a feature, ``prediction.score`` and ``prediction.label``.
 
-    Numbers are float64 with NaN for null; texts and booleans are objects with None for null. Shapes (rows,).
-    ``fraud``, the outcome, is not among them: the baseline is of what the events carry.
+    Numbers are float64 with NaN for null; texts and booleans are objects with None for null. Shapes (rows,). What
+    became of the payments, which is no feature, is in ``training_outcomes``. ``concept`` is what fraud had become by
+    the time of the training.
     """
     rng = default_rng([seed, _TRAINING, 1])
-    columns, times_us, _ = _training_payments(rng, rows)
-    logits = trained(seed).logits(columns)
+    columns, times_us, _ = _training_payments(rng, rows, None)
+    logits = trained(seed, concept).logits(columns)
     table: dict[str, NDArray[Any]] = {}
     for name, values in columns.items():
         table[name] = values if _is_number(name) else _objects(_named(name, values, {}))
@@ -205,21 +248,41 @@ def training_table(seed: int, rows: int = 50_000, *, extra_features: int = 0) ->
     return table
 
 
+def training_outcomes(seed: int, rows: int = 50_000, *, concept: Effect | None = None) -> NDArray[Any]:
+    """What became of the payments of ``training_table``: ``fraud`` or ``legit``, as objects. Shape (rows,)."""
+    _, _, fraud_logits = _training_payments(default_rng([seed, _TRAINING, 1]), rows, concept)
+    fraud = default_rng([seed, _TRAINING, 2]).random(rows) < sigmoid(fraud_logits)
+    return _objects(_OUTCOMES[fraud.astype(np.int64)].tolist())
+
+
 @lru_cache(maxsize=8)
-def trained(seed: int) -> Classifier:
-    """The classifier of a seed, trained on payments and outcomes of its own."""
+def trained(seed: int, concept: Effect | None = None) -> Classifier:
+    """The classifier of a seed, trained on payments and outcomes of its own, which are of a concept."""
     rng = default_rng([seed, _TRAINING, 0])
-    columns, _, fraud_logits = _training_payments(rng, TRAINED_ON)
+    columns, _, fraud_logits = _training_payments(rng, TRAINED_ON, concept)
     return Classifier.train(columns, rng.random(TRAINED_ON) < sigmoid(fraud_logits))
 
 
-def _training_payments(rng: Generator, rows: int) -> tuple[Columns, NDArray[np.int64], NDArray[np.float64]]:
+def _training_payments(
+    rng: Generator, rows: int, concept: Effect | None
+) -> tuple[Columns, NDArray[np.int64], NDArray[np.float64]]:
     """Published columns, times, and true log odds of fraud of payments spread evenly over whole days."""
     pace = Pace(to_us(TRAINING_START), rows / TRAINING_SPAN.total_seconds())
     payments = draw(rng, pace.times(np.arange(rows) + rng.random(rows)))
     columns = {name: values.copy() for name, values in payments.columns.items()}
     lose(rng, columns)
-    return {name: _published(name, v) for name, v in columns.items()}, payments.times_us, payments.fraud_logits
+    truth = payments.fraud_logits.copy()
+    if concept is not None:
+        concept.on_truth(payments, truth, np.arange(rows))
+    return {name: _published(name, v) for name, v in columns.items()}, payments.times_us, truth
+
+
+def _delays_us(rng: Generator) -> NDArray[np.int64]:
+    """How long labels take, in whole milliseconds. Shape (CHUNK,)."""
+    median, spread = _LABEL_DELAY_HOURS
+    hours = np.clip(median * np.exp(spread * rng.standard_normal(CHUNK)), *_LABEL_DELAY_LIMITS_HOURS)
+    delays: NDArray[np.int64] = (hours * HOUR_US).astype(np.int64) // 1000 * 1000
+    return delays
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +294,8 @@ class _Events:
     times_us: NDArray[np.int64]
     columns: Columns
     region: NDArray[np.int64]
+    newer: NDArray[np.bool_]
+    """Whether the version of the rollout scored it."""
     scores: NDArray[np.float64]
     fraud_probability: NDArray[np.float64]
 
@@ -266,12 +331,13 @@ _LABEL_SOURCES: Final = np.array(["system", "human"], dtype=object)
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class _Label(msgspec.Struct, frozen=True, gc=False):
+class _Label(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     prediction_id: str
     model_id: str
     label: str
     outcome_timestamp: str
     source: str
+    revision: int = 0
 
 
 class _Prediction(msgspec.Struct, frozen=True, gc=False):
@@ -312,7 +378,7 @@ class _Writer:
             _Event,
             ids,
             [MODEL_ID] * size,
-            [MODEL_VERSION] * size,
+            self._versions(events.newer[:size]),
             _rfc3339(events.times_us[:size]),
             _objects_of(self._features(events)),
             map(_Prediction, labels, events.scores.tolist()),
@@ -321,6 +387,10 @@ class _Writer:
         values = islice(map(_encode, rows), size)
         keys = [id_.encode() for id_ in ids]
         return list(map(Message, keys, values, events.times_us[:size].tolist()))
+
+    def _versions(self, newer: NDArray[np.bool_]) -> list[str]:
+        rollout = self._traffic.rollout
+        return [MODEL_VERSION if rollout is None or not new else rollout.version for new in newer.tolist()]
 
     def _features(self, events: _Events) -> dict[str, list[Any]]:
         traffic = self._traffic

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from streamdrift.baselines import Baseline
-from streamdrift.generator import Chunk, Message, Traffic, fixed_script, training_table
+from streamdrift.generator import Chunk, Message, Rollout, Traffic, fixed_script, training_outcomes, training_table
+from streamdrift.generator.effects import FraudMoves
 from streamdrift.generator.pace import HOUR_US, Pace, from_us, latest_midnight, to_us
 from streamdrift.generator.traffic import CHUNK, CONTROLS, NEVER_LABELLED
 from streamdrift.generator.world import CATEGORIES, SEASON
@@ -63,7 +64,7 @@ def test_incidents_change_nothing_outside_their_span() -> None:
 def test_predictions_and_labels_each_come_in_time_order_and_labels_after_their_prediction() -> None:
     predicted: dict[bytes, int] = {}
     last_prediction = last_label = to_us(START)
-    labels = 0
+    labelled: set[bytes] = set()
     for chunk in Traffic(4, START, RATE).chunks(until=START + timedelta(days=3)):
         for message in chunk.predictions:
             assert message.time_us >= last_prediction
@@ -72,8 +73,41 @@ def test_predictions_and_labels_each_come_in_time_order_and_labels_after_their_p
             assert message.time_us >= last_label
             assert message.time_us >= predicted[message.key] + HOUR_US // 2
             last_label = message.time_us
-            labels += 1
-    assert 0.8 * len(predicted) < labels < (1 - NEVER_LABELLED + 0.01) * len(predicted)
+            labelled.add(message.key)
+    assert 0.8 * len(predicted) < len(labelled) < (1 - NEVER_LABELLED + 0.01) * len(predicted)
+
+
+def test_some_labels_come_twice_and_some_are_revised_to_the_opposite() -> None:
+    sent: dict[bytes, list[dict[str, Any]]] = {}
+    for chunk in Traffic(4, START, RATE).chunks(until=START + timedelta(days=2)):
+        for message in chunk.labels:
+            sent.setdefault(message.key, []).append(msgspec.json.decode(message.value))
+    twice = [labels for labels in sent.values() if len(labels) > 1]
+    revised = [labels for labels in twice if any(label.get("revision") for label in labels)]
+    assert 0.005 < (len(twice) - len(revised)) / len(sent) < 0.015
+    assert 0.002 < len(revised) / len(sent) < 0.01
+    for labels in twice:
+        first, *others = labels
+        for other in others:
+            assert (first["label"] != other["label"]) == ("revision" in other)
+            assert other["source"] == "human" or "revision" not in other
+
+
+def test_another_version_scores_everything_from_its_rollout_on_and_knows_its_concept() -> None:
+    at = START + timedelta(hours=10)
+    moved = FraudMoves(per_sd=-2.0, constant=1.0)
+    before = list(Traffic(3, START, RATE).messages(until=START + timedelta(hours=20)))
+    after = list(Traffic(3, START, RATE, rollout=Rollout("8", at, moved)).messages(until=START + timedelta(hours=20)))
+    scores: dict[str, list[bool]] = {"7": [], "8": []}
+    for one, other in zip(before, after, strict=True):
+        event, newer = msgspec.json.decode(one.value), msgspec.json.decode(other.value)
+        assert newer["model_version"] == ("8" if other.time_us >= to_us(at) else "7")
+        assert newer["features"] == event["features"]
+        scores[newer["model_version"]].append(newer["prediction"] == event["prediction"])
+    assert all(scores["7"])
+    assert sum(scores["8"]) < 10
+    assert (training_outcomes(3, 5_000) != training_outcomes(3, 5_000, concept=moved)).any()
+    assert (training_outcomes(3, 5_000) == training_outcomes(3, 5_000)).all()
 
 
 def test_nothing_lies_at_or_after_until_nor_before_the_start() -> None:
