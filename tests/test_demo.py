@@ -46,10 +46,22 @@ def test_every_scripted_incident_that_can_be_found_is_found_and_nothing_else(
     assert process.returncode == 0, process.stderr
     assert last["missed"] == []
     assert last["unexpected"] == []
-    assert len(last["found"]) >= 4
+    assert len(last["found"]) == 6
     assert set(last["incidents_expected"]) == {*last["found"], *last["missed"]}
     assert re.search(r"^bootstrap 127\.0\.0\.1:\d+$", process.stderr, re.MULTILINE)
     assert re.search(r"^page http://127\.0\.0\.1:\d+/?$", process.stderr, re.MULTILINE)
+
+
+def test_labels_lead_to_a_new_version_that_is_better(eventful: Outcome) -> None:
+    _, lines = eventful
+    loop = lines[-1]["loop"]
+    assert list(loop) == ["performance", "requested", "fulfilled", "better", "resolved"]
+    assert loop["performance"] < loop["requested"] < loop["fulfilled"] < loop["better"]
+    told = [event["data"] for event in lines[:-1] if event["type"].startswith("io.streamdrift.retraining.")]
+    assert [data["phase"] for data in told] == ["requested", "fulfilled", "fulfilled"]
+    assert told[0]["model_version"] == "7"
+    assert {data["request_id"] for data in told} == {told[0]["request_id"]}
+    assert {data["new_version"] for data in told[1:]} == {"8"}
 
 
 def test_every_alert_is_a_structured_cloud_event_and_every_incident_that_starts_is_resolved(
@@ -59,10 +71,11 @@ def test_every_alert_is_a_structured_cloud_event_and_every_incident_that_starts_
     for event in events:
         assert event.keys() >= {"specversion", "id", "source", "type", "subject", "time", "datacontenttype", "data"}
         assert event["specversion"] == "1.0"
-        assert event["type"] == f"io.streamdrift.incident.{event['data']['phase']}"
+        about = "incident" if "incident_id" in event["data"] else "retraining"
+        assert event["type"] == f"io.streamdrift.{about}.{event['data']['phase']}"
     assert len({event["id"] for event in events}) == len(events)
     incidents = {
-        phase: sorted(event["data"]["incident_id"] for event in events if event["data"]["phase"] == phase)
+        phase: sorted(str(event["data"].get("incident_id")) for event in events if event["data"]["phase"] == phase)
         for phase in ("started", "resolved")
     }
     assert incidents["started"] == incidents["resolved"]
@@ -71,7 +84,7 @@ def test_every_alert_is_a_structured_cloud_event_and_every_incident_that_starts_
 def test_two_incidents_of_one_release_are_told_as_one(
     eventful: Outcome,
 ) -> None:
-    quality = [event["data"] for event in eventful[1][:-1] if event["data"]["kind"] == "data_quality"]
+    quality = [event["data"] for event in eventful[1][:-1] if event["data"].get("kind") == "data_quality"]
     assert len({data["incident_id"] for data in quality}) == 1
     assert {feature["feature"] for feature in quality[-1]["features"]} == {"device.age_days", "device.os"}
 
@@ -81,7 +94,8 @@ def test_without_incidents_nothing_is_reported() -> None:
     process, lines = demo("--no-incidents")
     assert process.returncode == 0, process.stderr
     (last,) = lines
-    assert {name: last[name] for name in ("incidents_expected", "found", "missed", "unexpected")} == {
+    assert {name: last[name] for name in ("incidents_expected", "found", "missed", "unexpected", "loop")} == {
+        "loop": {},
         "incidents_expected": [],
         "found": [],
         "missed": [],
@@ -135,8 +149,11 @@ def test_the_written_configuration_is_one_that_run_takes(tmp_path: Path) -> None
     settings = Settings.load(path, environment={})
     assert settings.kafka.bootstrap_servers == "kafka:9092"
     assert settings.warnings() == []
-    baseline = Baseline.read(settings.models["fraud"].baselines["7"])
-    assert {field.name for field in baseline.grid.unmonitored} == {"transaction_id", "sequence", "received_at", "note"}
+    set_aside = {"transaction_id", "sequence", "received_at", "note", "fraud"}
+    for version in ("7", "8"):
+        baseline = Baseline.read(settings.models["fraud"].baselines[version])
+        assert {field.name for field in baseline.grid.unmonitored} == set_aside
+        assert baseline.benchmarks["recall"].value > 0.4
 
 
 def test_a_cloud_event_of_binary_mode_becomes_one_of_the_json_format() -> None:

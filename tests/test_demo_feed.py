@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from streamdrift.demo.feed import MAX_AHEAD, Feed, Plan
-from streamdrift.generator import LABELS_TOPIC, PREDICTIONS_TOPIC, Traffic
+from streamdrift.generator import LABELS_TOPIC, PREDICTIONS_TOPIC, Rollout, Traffic
 from streamdrift.generator.pace import to_us
 from streamdrift.kafka.embedded import EMBEDDED_PARTITIONS, EmbeddedBroker
 from streamdrift.kafka.subscriber import Subscriber
@@ -28,9 +28,12 @@ def broker() -> Iterator[EmbeddedBroker]:
         yield broker
 
 
+PARTITIONS = {PREDICTIONS_TOPIC: EMBEDDED_PARTITIONS, LABELS_TOPIC: EMBEDDED_PARTITIONS}
+
+
 def feed(broker: EmbeddedBroker, hours: float, seconds: float, read: Callable[[], int] | None = None) -> Feed:
     plan = Plan(Traffic(1, START, RATE), START + timedelta(hours=hours), seconds)
-    return Feed(broker.cluster, plan, read, EMBEDDED_PARTITIONS)
+    return Feed(broker.cluster, plan, read, PARTITIONS)
 
 
 def finish(feed: Feed) -> None:
@@ -59,7 +62,9 @@ def test_all_of_the_plan_arrives_with_its_event_time_and_a_marker_for_each_parti
     for record in events[:10]:
         written = datetime.fromisoformat(msgspec.json.decode(record.value or b"")["timestamp"])
         assert record.timestamp == to_us(written) // 1000
-    assert len(read_all(broker, LABELS_TOPIC)) == sending.progress.labels > 0
+    labels = read_all(broker, LABELS_TOPIC)
+    assert sum(record.value is not None for record in labels) == sending.progress.labels > 0
+    assert sum(record.value is None for record in labels) == EMBEDDED_PARTITIONS
 
 
 def test_the_plan_takes_its_time(broker: EmbeddedBroker) -> None:
@@ -68,6 +73,35 @@ def test_the_plan_takes_its_time(broker: EmbeddedBroker) -> None:
     sending.start()
     finish(sending)
     assert time.monotonic() - began >= 0.9
+
+
+def test_a_new_version_comes_once_it_was_asked_for_and_all_before_it_is_sent(broker: EmbeddedBroker) -> None:
+    traffic = Traffic(1, START, RATE, rollout=Rollout("8", START + timedelta(hours=1)))
+    asked: list[bool] = []
+    plan = Plan(traffic, START + timedelta(hours=2), 0.1)
+    sending = Feed(broker.cluster, plan, None, PARTITIONS, lambda: bool(asked))
+    sending.start()
+    expected = len(list(traffic.messages(until=START + timedelta(hours=1))))
+    deadline = time.monotonic() + 30
+    while sum(record.value is not None for record in read_all(broker, PREDICTIONS_TOPIC)) < expected:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert sending.progress.predictions == expected
+    asked.append(True)
+    finish(sending)
+    assert sending.progress.predictions == len(list(traffic.messages(until=plan.until)))
+
+
+def test_a_version_that_nobody_asks_for_comes_all_the_same(
+    broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamdrift.demo.feed.ASKED_LIMIT", 0.2)
+    traffic = Traffic(1, START, RATE, rollout=Rollout("8", START + timedelta(hours=1)))
+    plan = Plan(traffic, START + timedelta(hours=2), 0.1)
+    sending = Feed(broker.cluster, plan, None, PARTITIONS, lambda: False)
+    sending.start()
+    finish(sending)
+    assert sending.progress.predictions == len(list(traffic.messages(until=plan.until)))
 
 
 def test_readers_that_stand_still_are_waited_for(broker: EmbeddedBroker) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,9 +27,9 @@ BUG = ScriptedIncident(
     "eu",
     frozenset({"prediction.score", "velocity"}),
 )
-LATER = ScriptedIncident(
-    "later", "concept_drift", "prediction.label",
-    ONSET + 20 * HOUR, ONSET + 24 * HOUR, ONSET + 25 * HOUR, Scaled("amount", 1.0),
+MOVED = ScriptedIncident(
+    "moved", "concept_drift", "error",
+    ONSET + 20 * HOUR, ONSET + 30 * HOUR, ONSET + 40 * HOUR, Scaled("amount", 1.0), explains=frozenset({"recall"}),
 )  # fmt: skip
 
 
@@ -133,11 +134,68 @@ def test_consequences_alone_find_nothing() -> None:
     assert judge(alert(3, "velocity")).missed == ("bug",)
 
 
-def test_kinds_that_are_not_built_are_listed_and_not_missed() -> None:
-    judged = judge(alert(3, "amount"), script=(BUG, LATER))
+# ---- labels, and what follows from them ------------------------------------------------------------------------------
+
+
+def of_errors(hours: float, *, onset: float = 22, phase: str = "started") -> AlertData:
+    return {**alert(hours, "error", onset=onset, kind="concept_drift", phase=phase), "incident_id": "i2"}
+
+
+def of_recall(hours: float, *, onset: float = 17, phase: str = "started") -> AlertData:
+    metrics = [{"metric": "recall", "onset": (ONSET + onset * HOUR).isoformat()}]
+    return {**alert(hours, kind="performance", phase=phase), "incident_id": "i3", "metrics": metrics}
+
+
+def retraining(hours: float, phase: str, better_by: float | None = None) -> AlertData:
+    comparison = [] if better_by is None else [{"metric": "recall", "better_by": better_by}]
+    return {"phase": phase, "event_time": (ONSET + hours * HOUR).isoformat(), "comparison": comparison}
+
+
+ALERTS = (
+    of_errors(24), of_recall(28), of_errors(29, phase="updated"), of_errors(44, phase="resolved"),
+    of_recall(44, phase="resolved"),
+)  # fmt: skip
+REQUESTS = (retraining(30, "requested"), retraining(35, "fulfilled"), retraining(46, "fulfilled", 0.4))
+
+
+def test_a_change_of_concept_is_closed_by_a_version_that_is_better() -> None:
+    judged = verdict((MOVED,), ALERTS, WINDOW, REQUESTS)
     assert judged.passed
-    assert judged.expected == ("bug", "later")
-    assert judged.not_built == ("later",)
+    assert judged.found == {"moved": ONSET + 24 * HOUR}
+    hours = {step: time and (time - ONSET) / HOUR for step, time in judged.loop.items()}
+    assert hours == {"performance": 28, "requested": 30, "fulfilled": 35, "better": 46, "resolved": 44}
+
+
+def test_each_step_that_is_not_told_of_is_missing() -> None:
+    missing = {
+        "performance": ([a for a in ALERTS if a["kind"] != "performance"], REQUESTS),
+        "requested": (ALERTS, REQUESTS[1:]),
+        "fulfilled": (ALERTS, REQUESTS[:1]),
+        "better": (ALERTS, [*REQUESTS[:2], retraining(46, "fulfilled", -0.1)]),
+        "resolved": ([a for a in ALERTS if (a["incident_id"], a["phase"]) != ("i2", "resolved")], REQUESTS),
+    }
+    for step, (alerts, requests) in missing.items():
+        judged = verdict((MOVED,), alerts, WINDOW, requests)
+        assert judged.loop[step] is None
+        assert not judged.passed
+
+
+def test_a_request_before_the_change_is_no_step() -> None:
+    judged = verdict((MOVED,), ALERTS, WINDOW, [retraining(19, "requested"), *REQUESTS[1:]])
+    assert judged.loop["requested"] is None
+
+
+def test_labels_may_tell_of_an_incident_hours_after_it_and_not_before() -> None:
+    wrong = dataclasses.replace(BUG, explains=frozenset({"error"}))
+    resolved = {**of_errors(30, phase="resolved")}
+    late = [alert(3, "amount"), of_errors(19, onset=18), resolved]
+    assert verdict((wrong,), late, WINDOW).unexpected == ()
+    assert len(verdict((wrong,), [of_errors(-1, onset=-2)], WINDOW).unexpected) == 1
+    assert len(verdict((wrong,), [of_errors(40, onset=39)], WINDOW).unexpected) == 1
+    assert len(verdict((BUG,), late, WINDOW).unexpected) == 1
+
+
+# ---- the document ----------------------------------------------------------------------------------------------------
 
 
 def test_without_incidents_any_alert_is_unexpected_also_one_without_contributors() -> None:
@@ -148,11 +206,18 @@ def test_without_incidents_any_alert_is_unexpected_also_one_without_contributors
 
 
 def test_the_document_is_the_last_line_of_the_demo() -> None:
-    script = (BUG, LATER)
-    judged = judge(alert(3, "amount", "country"), script=script)
+    script = (BUG, MOVED)
+    judged = verdict(script, [alert(3, "amount", "country"), of_recall(28)], WINDOW, REQUESTS[:1])
     document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(to_document(judged, script)))
-    assert document["incidents_expected"] == ["bug"]
-    assert (document["found"], document["missed"], document["not_built"]) == (["bug"], [], ["later"])
+    assert document["incidents_expected"] == ["bug", "moved"]
+    assert (document["found"], document["missed"]) == (["bug"], ["moved"])
+    assert document["loop"] == {
+        "performance": "2026-03-03T12:00:00Z",
+        "requested": "2026-03-03T14:00:00Z",
+        "fulfilled": None,
+        "better": None,
+        "resolved": None,
+    }
     assert document["unexpected"] == [
         {"incident_id": "i1", "kind": "data_drift", "feature": "country", "event_time": "2026-03-02T11:00:00Z"}
     ]

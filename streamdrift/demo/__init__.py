@@ -2,8 +2,9 @@
 
 ::
 
-    Traffic ── feed ──► predictions ──► Service ──► drift-alerts ──► verdict
-                   └──► labels              └─────► view
+    Traffic ── feed ──► predictions ─┬─► Service ─┬─► drift-alerts ─────────┬─► verdict
+                 ▲  └─► labels ──────┘            └─► retraining-requests ──┴─► view
+                 └── the new version, once it was asked for ◄─┘
 
 Everything goes through a broker: the embedded one, or with ``to`` a cluster, whose own streamdrift then watches.
 """
@@ -34,14 +35,23 @@ from streamdrift.demo.setup import write_configuration
 from streamdrift.demo.verdict import AlertData, to_document, verdict
 from streamdrift.demo.view import Display, LiveDisplay, Picture, PlainDisplay, report
 from streamdrift.errors import FatalError
-from streamdrift.generator import LABELS_TOPIC, MODEL_ID, PREDICTIONS_TOPIC, ScriptedIncident, Traffic, fixed_script
-from streamdrift.generator.pace import latest_midnight
+from streamdrift.generator import (
+    LABELS_TOPIC,
+    MODEL_ID,
+    PREDICTIONS_TOPIC,
+    ScriptedIncident,
+    Traffic,
+    fixed_rollout,
+    fixed_script,
+)
+from streamdrift.generator.pace import latest_midnight, to_us
 from streamdrift.generator.script import EVENTS_PER_HOUR, SPAN
 from streamdrift.kafka.client import Cluster
 from streamdrift.kafka.embedded import EmbeddedBroker
 from streamdrift.kafka.subscriber import Subscriber
 from streamdrift.kafka.topics import TopicSpec, ensure_topics
 from streamdrift.records import Record
+from streamdrift.requests_topic import EVENT_TYPE as RETRAINING
 from streamdrift.settings import Settings
 from streamdrift.status import ModelStatus, Snapshot
 
@@ -67,6 +77,8 @@ class _Run:
 
     script: tuple[ScriptedIncident, ...]
     alerts: list[AlertData] = field(default_factory=list)
+    requests: list[AlertData] = field(default_factory=list)
+    """What was told of retraining."""
     sent: int = 0
 
 
@@ -99,7 +111,8 @@ def run(
         return 0
     start = latest_midnight(datetime.now(UTC), SPAN)
     script = fixed_script(start) if incidents else ()
-    traffic = Traffic(seed, start, EVENTS_PER_HOUR / 3600, script)
+    rollout = fixed_rollout(start) if incidents else None
+    traffic = Traffic(seed, start, EVENTS_PER_HOUR / 3600, script, rollout=rollout)
     seen = _Run(script)
     console = Console(stderr=as_json)
     display = LiveDisplay(console) if console.is_terminal and not as_json else PlainDisplay(console)
@@ -153,7 +166,7 @@ def _interruptible() -> Iterator[Heed]:
 
 
 def _judge(console: Console, seen: _Run, *, as_json: bool) -> int:
-    judged = verdict(seen.script, seen.alerts, WINDOW)
+    judged = verdict(seen.script, seen.alerts, WINDOW, seen.requests)
     report(console, judged, seen.script)
     if as_json:
         _write_line(to_document(judged, seen.script))
@@ -182,9 +195,10 @@ def _watch(plan: Plan, display: Display, seen: _Run, heed: Heed, *, as_json: boo
         service = Service(settings, cluster=broker.cluster)
         service.start()
         stack.callback(service.stop)
-        subscriber = stack.enter_context(Subscriber(broker.cluster, settings.topics.alerts))
+        alerts = stack.enter_context(Subscriber(broker.cluster, settings.topics.alerts))
+        requests = stack.enter_context(Subscriber(broker.cluster, settings.topics.retraining_requests))
         display.opened([f"bootstrap {broker.bootstrap_servers}", f"page {service.url}"])
-        feed = Feed(broker.cluster, plan, lambda: _judged(service.status()), counts[PREDICTIONS_TOPIC])
+        feed = Feed(broker.cluster, plan, lambda: _judged(service.status()), counts, lambda: bool(seen.requests))
         stack.callback(feed.stop)
         feed.start()
 
@@ -192,16 +206,16 @@ def _watch(plan: Plan, display: Display, seen: _Run, heed: Heed, *, as_json: boo
             events = [cloud_event(record) for record in records if record.value is not None]
             # What comes from several partitions at once has no order of its own.
             for event in sorted(events, key=lambda event: str(event["time"])):
-                _take_alert(event, display, seen, as_json=as_json)
+                _take_event(event, display, seen, as_json=as_json)
 
         def poll() -> None:
             heed()
-            take(subscriber.poll(REDRAW_EVERY / 2))
+            take([*alerts.poll(REDRAW_EVERY / 2), *requests.poll(0.0)])
 
         _follow(feed, service, display, seen, poll)
         service.stop()
         _raise_failure(feed, service)
-        take(subscriber.rest())
+        take([*alerts.rest(), *requests.rest()])
 
 
 def _settings(stack: ExitStack, broker: EmbeddedBroker, seed: int) -> Settings:
@@ -224,15 +238,14 @@ def _follow(feed: Feed, service: Service, display: Display, seen: _Run, poll: Ca
         seen.sent = feed.progress.predictions
         if not feed.running:
             sent_at = sent_at or now
-            if _judged(status) >= seen.sent:
+            if _judged(status) >= seen.sent and _labels_judged(status, to_us(feed.plan.until)):
                 return
             if now - sent_at > DRAIN_LIMIT:
-                raise FatalError(
-                    f"{seen.sent - _judged(status)} events were not judged {DRAIN_LIMIT:g} s after the last one"
-                )
+                left = seen.sent - _judged(status)
+                raise FatalError(f"{left} events, or labels, were not judged {DRAIN_LIMIT:g} s after the last one")
         if now - shown >= REDRAW_EVERY:
             shown = now
-            display.show(_picture(feed, now - began, _model(status)))
+            display.show(_picture(feed, now - began, status))
 
 
 def _raise_failure(feed: Feed, service: Service) -> None:
@@ -241,29 +254,52 @@ def _raise_failure(feed: Feed, service: Service) -> None:
             raise failure
 
 
-def _picture(feed: Feed, elapsed: float, model: ModelStatus | None = None) -> Picture:
+def _picture(feed: Feed, elapsed: float, status: Snapshot) -> Picture:
     waiting = None if feed.running or feed.read is None else "waiting for the last alerts"
     progress = feed.progress
-    return Picture(elapsed, progress.predictions, feed.plan.predictions, progress.event_time_us, model, waiting)
+    outcomes = [each for each in status.outcomes if each.model_id == MODEL_ID and each.model_version]
+    return Picture(
+        elapsed,
+        progress.predictions,
+        feed.plan.predictions,
+        progress.event_time_us,
+        _model(status),
+        sorted(outcomes, key=lambda each: int(each.model_version)),
+        waiting,
+    )
 
 
 def _model(status: Snapshot) -> ModelStatus | None:
-    return next((model for model in status.models if model.model_id == MODEL_ID), None)
+    """The version in service."""
+    models = [model for model in status.models if model.model_id == MODEL_ID and model.events]
+    return max(models, key=lambda model: int(model.model_version), default=None)
 
 
 def _judged(status: Snapshot) -> int:
     """Predictions that the service is through with: those in closed ticks, and those that it refused."""
-    model = _model(status)
-    refused = sum(source.late + source.over_bound + sum(source.dead.values()) for source in status.sources)
-    return refused + (model.events if model is not None else 0)
+    refused = sum(
+        source.late + source.over_bound + sum(source.dead.values())
+        for source in status.sources
+        if source.topic == PREDICTIONS_TOPIC
+    )
+    return refused + sum(model.events for model in status.models)
+
+
+def _labels_judged(status: Snapshot, until_us: int) -> bool:
+    """Whether the last tick with labels is closed; some come in each."""
+    return any((outcomes.last_label_us or 0) >= until_us for outcomes in status.outcomes)
 
 
 # ---- alerts out ----------------------------------------------------------------------------------------------------
 
 
-def _take_alert(event: dict[str, Any], display: Display, seen: _Run, *, as_json: bool) -> None:
-    seen.alerts.append(event["data"])
-    display.alert(event["data"])
+def _take_event(event: dict[str, Any], display: Display, seen: _Run, *, as_json: bool) -> None:
+    of_retraining = str(event["type"]).startswith(RETRAINING)
+    (seen.requests if of_retraining else seen.alerts).append(event["data"])
+    if of_retraining:
+        display.retraining(event["data"])
+    else:
+        display.alert(event["data"])
     if as_json:
         _write_line(event)
 
@@ -299,7 +335,7 @@ def _send(plan: Plan, cluster: Cluster, display: Display, seen: _Run, heed: Heed
             heed()
             time.sleep(REDRAW_EVERY)
             seen.sent = feed.progress.predictions
-            display.show(_picture(feed, time.monotonic() - began))
+            display.show(_picture(feed, time.monotonic() - began, Snapshot()))
     finally:
         feed.stop()
     if feed.error is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from heapq import merge
@@ -22,6 +22,8 @@ MAX_AHEAD: Final = 10_000
 which keeps 5; what lies between the stages is bounded along with it."""
 STALL_LIMIT: Final = 60.0
 """Seconds without any progress of the readers after which something must be broken."""
+ASKED_LIMIT: Final = 20.0
+"""Seconds that a version waits for somebody to ask for it."""
 _LOOK_EVERY: Final = 50
 """Predictions between two looks at the clock: enough for a pace that looks even."""
 _PAUSE: Final = 0.02
@@ -56,13 +58,15 @@ class Feed:
     """A thread that sends a plan's traffic to a cluster.
 
     ``read`` says how many predictions its readers are through with; None if nobody knows. ``partitions``: of the
-    topic of predictions, each of which gets a marker at the end; none are sent without it.
+    topics, each of which gets a marker at the end; none are sent without it. ``asked``: whether somebody asked for the
+    version that the traffic rolls out, for which the feed waits a while.
     """
 
     cluster: Cluster
     plan: Plan
     read: Callable[[], int] | None = None
-    partitions: int | None = None
+    partitions: Mapping[str, int] = field(default_factory=dict)
+    asked: Callable[[], bool] | None = None
     progress: FeedProgress = field(default_factory=FeedProgress)
     error: BaseException | None = None
     """What ended it early."""
@@ -95,6 +99,9 @@ class Feed:
         began, total = time.monotonic(), self.plan.predictions
         for topic, message in self._messages():
             if topic == PREDICTIONS_TOPIC:
+                if self._rolls_out(message.time_us):
+                    sender.flush()
+                    began += self._wait_until_asked()
                 if self.progress.predictions % _LOOK_EVERY == 0:
                     self._wait(began + self.plan.seconds * self.progress.predictions / total)
                 self.progress.predictions += 1
@@ -104,8 +111,7 @@ class Feed:
             if self._stop.is_set():
                 return
             sender.send(topic, message.key, message.value, message.time_us)
-        if self.partitions is not None:
-            self._mark_end(sender, self.partitions)
+        self._mark_end(sender)
         sender.flush()
 
     def _messages(self) -> Iterator[tuple[str, Message]]:
@@ -115,10 +121,24 @@ class Feed:
             labels = ((LABELS_TOPIC, message) for message in chunk.labels)
             yield from merge(predictions, labels, key=lambda pair: pair[1].time_us)
 
-    def _mark_end(self, sender: Sender, partitions: int) -> None:
+    def _mark_end(self, sender: Sender) -> None:
         headers = [(CONTROL_HEADER, END_OF_STREAM)]
-        for partition in range(partitions):
-            sender.send(PREDICTIONS_TOPIC, None, None, to_us(self.plan.until), partition=partition, headers=headers)
+        for topic, partitions in self.partitions.items():
+            for partition in range(partitions):
+                sender.send(topic, None, None, to_us(self.plan.until), partition=partition, headers=headers)
+
+    def _rolls_out(self, time_us: int) -> bool:
+        """Whether this is the first prediction of the version of the rollout."""
+        rollout = self.plan.traffic.rollout
+        return rollout is not None and (self.progress.event_time_us or 0) < to_us(rollout.at) <= time_us
+
+    def _wait_until_asked(self) -> float:
+        """Wait for a request to train; for how long, in seconds. Without one the version comes all the same."""
+        began = time.monotonic()
+        while self.asked is not None and not self.asked() and time.monotonic() - began < ASKED_LIMIT:
+            if self._stop.wait(_PAUSE):
+                break
+        return time.monotonic() - began
 
     def _wait(self, due: float) -> None:
         """Wait for the clock, then for the readers. Raises ``FatalError`` if these stand still."""

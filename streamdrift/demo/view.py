@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from rich.console import Console, Group, RenderableType
@@ -15,10 +15,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from streamdrift.comparison import estimates
 from streamdrift.demo.verdict import AlertData, Verdict
 from streamdrift.generator import ScriptedIncident
 from streamdrift.generator.pace import from_us
+from streamdrift.metrics import METRICS
+from streamdrift.outcome_status import OutcomeStatus
+from streamdrift.performance import Target
+from streamdrift.requests_topic import REQUESTED
 from streamdrift.status import FeatureState, FeatureStatus, IncidentStatus, ModelStatus
+from streamdrift.summaries.coverage import Fate
 
 SPARKS: Final = "▁▂▃▄▅▆▇█"
 SPARKS_SHOWN: Final = 30
@@ -28,7 +34,7 @@ FULL_BAR_PSI: Final = 0.5
 BAR_WIDTH: Final = 14
 ALERTS_SHOWN: Final = 6
 INCIDENTS_SHOWN: Final = 5
-_FIXED_LINES: Final = 6
+_FIXED_LINES: Final = 7
 """Borders and headings."""
 _LEAST_ROWS: Final = 3
 PROGRESS_LINE_EVERY: Final = 10.0
@@ -41,6 +47,13 @@ _STYLES: Final = {
     "resolved": "green",
     str(FeatureState.OK): "green",
     str(FeatureState.NO_DATA): "dim",
+}
+_STEPS: Final = {
+    "performance": "frauds get through",
+    "requested": "training requested",
+    "fulfilled": "new version in service",
+    "better": "measured, and better",
+    "resolved": "all incidents resolved",
 }
 
 
@@ -55,7 +68,9 @@ class Picture:
     event_time_us: int | None
     """Time of the last event that was sent."""
     model: ModelStatus | None = None
-    """The watched model; None while nothing of it is known, or nobody watches."""
+    """The version in service; None while nothing of it is known, or nobody watches."""
+    outcomes: Sequence[OutcomeStatus] = ()
+    """What labels said of each version."""
     waiting_for: str | None = None
     """What the demo waits for, once all is sent."""
 
@@ -71,6 +86,9 @@ class Display(Protocol):
 
     def alert(self, data: AlertData) -> None:
         """Called with every alert as it arrives."""
+
+    def retraining(self, data: AlertData) -> None:
+        """Called with every message on retraining as it arrives."""
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -98,6 +116,9 @@ class PlainDisplay:
 
     def alert(self, data: AlertData) -> None:
         self._line(_alert_line(data).plain)
+
+    def retraining(self, data: AlertData) -> None:
+        self._line(_retraining_line(data).plain)
 
     def close(self) -> None:
         """Nothing was taken."""
@@ -133,6 +154,9 @@ class LiveDisplay:
     def alert(self, data: AlertData) -> None:
         self._alerts.append(_alert_line(data))
 
+    def retraining(self, data: AlertData) -> None:
+        self._alerts.append(_retraining_line(data))
+
     def close(self) -> None:
         if self._live is not None:
             self._live.stop()
@@ -150,11 +174,19 @@ class LiveDisplay:
 
     def _render(self, picture: Picture) -> RenderableType:
         header = Panel(_header(picture), title="streamdrift demo", title_align="left", subtitle="  ".join(self._lines))
-        incidents = picture.model.incidents[-INCIDENTS_SHOWN:] if picture.model else ()
+        of_outcomes = [incident for outcomes in picture.outcomes for incident in outcomes.incidents]
+        of_inputs = picture.model.incidents if picture.model else ()
+        incidents = sorted((*of_inputs, *of_outcomes), key=lambda i: (i.started_us, i.kind))[-INCIDENTS_SHOWN:]
+        performance = [_performance_line(outcomes) for outcomes in picture.outcomes]
         below = Group(
-            Text("Incidents", style="bold"), _incidents(incidents), Text("Alerts", style="bold"), *self._alerts
+            Text("Performance", style="bold"),
+            *(performance or [Text("no labels so far", style="dim")]),
+            Text("Incidents", style="bold"),
+            _incidents(incidents),
+            Text("Alerts", style="bold"),
+            *self._alerts,
         )
-        taken = _FIXED_LINES + max(len(incidents), 1) + len(self._alerts)
+        taken = _FIXED_LINES + max(len(performance), 1) + max(len(incidents), 1) + len(self._alerts)
         return Group(header, self._features(picture.model, max(self.console.height - taken, _LEAST_ROWS)), below)
 
     def _features(self, model: ModelStatus | None, rows: int) -> RenderableType:
@@ -198,10 +230,12 @@ def report(console: Console, verdict: Verdict, script: Sequence[ScriptedIncident
     for unexpected in verdict.unexpected:
         subject = f"{unexpected.kind}: {unexpected.feature or 'no feature'}"
         lines.append(Text(f"unexpected           {subject} at {unexpected.event_time}", style="bold red"))
+    lines += [_step_line(step, time) for step, time in verdict.loop.items()]
     if verdict.passed:
-        lines.append(Text("Everything that can be found was found, and nothing else.", style="green"))
+        lines.append(Text("Everything was found, and nothing else.", style="green"))
     else:
-        lines.append(Text(f"{len(verdict.missed)} missed, {len(verdict.unexpected)} unexpected.", style="bold red"))
+        missed = len(verdict.missed) + sum(time is None for time in verdict.loop.values())
+        lines.append(Text(f"{missed} missed, {len(verdict.unexpected)} unexpected.", style="bold red"))
     for line in lines:
         console.print(line, soft_wrap=True)
 
@@ -213,9 +247,12 @@ def _scripted_line(verdict: Verdict, incident: ScriptedIncident) -> Text:
     )
     if incident.id in verdict.found:
         return line.append(f"found after {_span(verdict.found[incident.id] - incident.onset)}", style="green")
-    if incident.id in verdict.not_built:
-        return line.append("shows in labels only, which are not read yet", style="dim")
     return line.append("missed", style="bold red")
+
+
+def _step_line(step: str, time: datetime | None) -> Text:
+    line = Text(f"{'':<20} {_STEPS[step]:<36} ")
+    return line.append("missed", style="bold red") if time is None else line.append(f"{time:%m-%d %H:%M}", "green")
 
 
 def _header(picture: Picture) -> RenderableType:
@@ -250,6 +287,37 @@ def _alert_line(data: AlertData) -> Text:
     line.append(f"{phase:<8} ", style=style)
     line.append(f"{severity:<8} ", style=style)
     return line.append(str(data["summary"]), style="default")
+
+
+def _performance_line(outcomes: OutcomeStatus) -> Text:
+    """The metrics of a version in the window that says most, next to their benchmarks."""
+    line = Text(f"version {outcomes.model_version:<4}", no_wrap=True, overflow="ellipsis")
+    measured = estimates(outcomes.reports)
+    for target in outcomes.targets:
+        if target.metric in measured:
+            line.append(_metric(target, measured[target.metric].value))
+    return (
+        line if measured else line.append(f"{outcomes.coverage[Fate.LABELLED]:,} labels, too few of any window", "dim")
+    )
+
+
+def _metric(target: Target, value: float) -> Text:
+    text = Text(f"{target.metric} {value:.3f}")
+    if target.benchmark is None:
+        return text
+    below = METRICS[target.metric].better.shortfall(value, target.benchmark) > target.tolerance
+    text.stylize("bold red" if below else "green")
+    return text.append(f" (benchmark {target.benchmark:.3f}, tolerance {target.tolerance:g})  ", style="dim")
+
+
+def _retraining_line(data: AlertData) -> Text:
+    line = Text(f"{str(data['event_time'])[5:16].replace('T', ' ')}  ", style="dim", no_wrap=True, overflow="ellipsis")
+    line.append(f"{'retrain':<8} {data['phase']:<8} ", style="magenta")
+    if data["phase"] == REQUESTED:
+        return line.append(f"version {data['model_version']}: {data['reason']}", style="default")
+    compared = [f"{c['metric']} {c['before']['value']:.3f} → {c['after']['value']:.3f}" for c in data["comparison"]]
+    came = f"version {data['new_version']} is in service" if data["new_version"] else "nobody trained"
+    return line.append("; ".join([came, *compared]), style="default")
 
 
 def _time(time_us: int | None) -> str:
