@@ -22,7 +22,7 @@ BLOCKS = re.findall(r"^```(json|yaml)\n(.*?)^```$", README, flags=re.MULTILINE |
 EXAMPLES = [
     (message, configuration)
     for (one, message), (other, configuration) in pairwise(BLOCKS)
-    if (one, other) == ("json", "yaml") and "mapping:" in configuration
+    if (one, other) == ("json", "yaml") and "mapping" in yaml.safe_load(configuration)["sources"][0]
 ]
 RECORDED = 1_795_341_600_000
 

@@ -26,7 +26,7 @@ from streamdrift.events import Batch, DeadLetter, SourceKind
 from streamdrift.grids import Derived, category_name
 from streamdrift.records import RecordBatch
 
-_BLOCK: Final = 1 << 18
+_BLOCK: Final = 1 << 20
 """Bytes of messages that are read at once: they stay in the processor's cache."""
 _OFTEN: Final = 8
 """Where one message in so many looks otherwise than all that is known, it is looked at more closely."""
