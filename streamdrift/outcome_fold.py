@@ -82,6 +82,20 @@ class OutcomeFold(TickFold[PartKey, AnySummary, OutcomeWatch]):
         later = (w.first_tick for other, w in self._watches.items() if other[0] == key[0] and other[1] and other != key)
         return bool(key[1]) and since is not None and any(first is not None and first > since for first in later)
 
+    def _admit(self, tick: int, parts: dict[ModelKey, dict[PartKey, AnySummary]]) -> None:
+        """As any, but for stragglers: they would bring a version back that was let go of, as if it were a new one."""
+        for key in [key for key in parts if key not in self._watches]:
+            if self._are_stragglers(key, tick, parts[key]):
+                self.counts.late += sum(map(self._events, parts.pop(key).values()))
+        super()._admit(tick, parts)
+
+    def _are_stragglers(self, key: ModelKey, tick: int, parts: Collection[PartKey]) -> bool:
+        """Whether all windows have closed, and another version is watched."""
+        plan, now_us = self._config(key[0]).plan, (tick + 1) * self._scope.tick_us
+        others = any(other[0] == key[0] and other[1] for other in self._watches)
+        over = all((window + 1) * plan.window_us + plan.label_delay_us <= now_us for window, _ in parts)
+        return bool(key[1]) and others and over
+
     def _events(self, part: AnySummary) -> int:
         return part.outcomes.n if isinstance(part, OutcomeSummary) else part.rows.total
 

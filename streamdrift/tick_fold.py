@@ -238,7 +238,7 @@ class TickFold(ABC, Generic[Key, Part, Watcher]):
             parts = opened.parts
             if any(self._is_traffic(part) for of_model in parts.values() for part in of_model.values()):
                 self._latest = tick
-            self._admit(parts)
+            self._admit(tick, parts)
         due = {key for key, at in self._due.items() if at <= tick}
         for key in sorted(due | parts.keys()):
             watch = self._watches[key]
@@ -290,7 +290,7 @@ class TickFold(ABC, Generic[Key, Part, Watcher]):
         if dues:
             self._due[key] = max(min(dues), earliest)
 
-    def _admit(self, parts: dict[ModelKey, dict[Key, Part]]) -> None:
+    def _admit(self, tick: int, parts: dict[ModelKey, dict[Key, Part]]) -> None:  # noqa: ARG002 — for subclasses
         """Give new model versions a watch, up to the bound."""
         new = [key for key in parts if key not in self._watches]
         for key in self._scope.admission.refused(new, self._watches):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +23,7 @@ from streamdrift.policies import Policy, Scheduled
 from streamdrift.records import TopicPartition
 from streamdrift.retraining import Ended, Request
 from streamdrift.schedules import Schedule
+from streamdrift.summaries.coverage import Fate
 from streamdrift.ticks import END_OF_TIME
 from tests.support.books import book
 from tests.support.decay import (
@@ -253,6 +256,21 @@ def test_outcomes_of_more_versions_than_there_is_room_for_are_counted() -> None:
     told(subject, log_of(short_world()))
     assert subject.outcome_counts.over_bound == len(short_world())
     assert not subject.outcome_models
+
+
+def test_stragglers_do_not_bring_a_version_back_that_was_let_go_of() -> None:
+    """Labels of the first version that take days more than all others, when the second one has taken over."""
+    usual = world()
+    stragglers = np.flatnonzero(usual.versions == "7")[-20:]
+    labelled_us = usual.labelled_us.copy()
+    labelled_us[stragglers] += 3 * DAY_US
+    subject = partition()
+    found = told(subject, log_of(replace(usual, labelled_us=labelled_us)))
+    assert subject.outcome_models == {(MODEL_ID, "8")}
+    status = subject.outcome_status()[MODEL_ID, "8"]
+    assert status.coverage[Fate.LABELLED] == (usual.versions == "8").sum()
+    assert 10 <= subject.outcome_counts.late <= 20
+    assert [each[1:] for each in found.short()] == [each[1:] for each in expected().short()]
 
 
 def test_a_version_without_outcomes_is_let_go_of() -> None:
