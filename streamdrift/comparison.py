@@ -73,13 +73,11 @@ def compare(before: Mapping[str, Estimate], after: Mapping[str, Estimate]) -> li
     return [Compared(name, estimate, after[name]) for name, estimate in before.items() if name in after]
 
 
-def compare_reports(before: Sequence[Report], after: Sequence[Report]) -> list[Compared]:
-    """The last window of each that has numbers: a closed one if there is one, else the newest that is open."""
-    return compare(estimates(before), estimates(after))
-
-
 def estimates(reports: Sequence[Report]) -> Mapping[str, Estimate]:
-    """The numbers of the window that says most, by metric. ``reports`` are newest first."""
+    """The numbers of the window that says most, by metric: a closed one if there is one, else the newest that is open.
+
+    ``reports`` are newest first.
+    """
     for standing in _TRUSTED:
         for report in reports:
             found = {r.metric: r.estimate for r in report.readings if r.estimate and r.standing is standing}

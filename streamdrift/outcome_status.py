@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from streamdrift.comparison import Compared
 from streamdrift.detectors.error_stream import ErrorShift
 from streamdrift.outcome_grids import OutcomeGrid
 from streamdrift.performance import Report, Target, Windows
@@ -60,3 +61,5 @@ class RetrainingStatus:
     """Policies that want a training, and why they wait."""
     requests: Mapping[str, int] = field(default_factory=dict)
     """Requests made since start, by policy; every policy is there."""
+    comparison: Sequence[Compared] = ()
+    """The version in charge and its predecessor, once windows of both are judged."""

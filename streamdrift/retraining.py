@@ -120,14 +120,6 @@ class _Open(msgspec.Struct, array_like=True, frozen=True):
     policy: str
 
 
-class _Fulfilled(msgspec.Struct, array_like=True, frozen=True):
-    """A request whose new version is not judged yet."""
-
-    request: _Open
-    measured: dict[str, Estimate]
-    """Of the predecessor."""
-
-
 class _Seen(msgspec.Struct, array_like=True):
     kind: str
     since_us: Annotated[list[int], msgspec.Meta(min_length=1, max_length=len(Severity))]
@@ -146,7 +138,10 @@ class _State(msgspec.Struct, array_like=True):
     open: _Open | None = None
     measured: dict[str, Estimate] = {}
     """The metrics of the version in charge, each of the last window that has a number."""
-    fulfilled: _Fulfilled | None = None
+    before: dict[str, Estimate] = {}
+    """The same of its predecessor."""
+    fulfilled: _Open | None = None
+    """The request that the version in charge answers, until one of its windows is judged."""
 
 
 class Retraining:
@@ -173,6 +168,11 @@ class Retraining:
     def fresh_labels(self) -> int:
         """Labels that no training has seen."""
         return self._state.fresh_labels
+
+    @property
+    def comparison(self) -> Sequence[Compared]:
+        """The version in charge and its predecessor, each by the last windows that have numbers."""
+        return compare(self._state.before, self._state.measured)
 
     def step(self, news: News) -> list[Request | Ended]:
         """Take the news of a closed tick. A tick that was taken before changes nothing."""
@@ -230,7 +230,7 @@ class Retraining:
         first, new = not state.versions, news.version not in state.versions
         state.versions = [*(v for v in state.versions if v != news.version), news.version][-MAX_VERSIONS:]
         state.rows_below, state.incidents = {}, {}
-        measured, state.measured, state.fulfilled = state.measured, {}, None
+        state.before, state.measured, state.fulfilled = state.measured, {}, None
         if first or not new:
             return []
         request, state.open = state.open, None
@@ -239,8 +239,7 @@ class Retraining:
             return []
         state.fresh_since_us = request.asked_us
         state.fresh_labels -= request.labels
-        if measured:
-            state.fulfilled = _Fulfilled(request, measured)
+        state.fulfilled = request
         return [self._ended(request, End.FULFILLED, news)]
 
     def _take_estimates(self, news: News) -> list[Ended]:
@@ -248,12 +247,11 @@ class Retraining:
         state = self._state
         found = {v.target.metric: v.reading.estimate for v in news.verdicts if v.reading.estimate is not None}
         state.measured |= found
-        fulfilled = state.fulfilled
-        comparison = compare(fulfilled.measured, found) if fulfilled else []
-        if fulfilled is None or not comparison:
+        request, comparison = state.fulfilled, compare(state.before, found)
+        if request is None or not comparison:
             return []
         state.fulfilled = None
-        return [self._ended(fulfilled.request, End.FULFILLED, news, tuple(comparison))]
+        return [self._ended(request, End.FULFILLED, news, tuple(comparison))]
 
     def _lapse(self, news: News) -> list[Ended]:
         request = self._state.open

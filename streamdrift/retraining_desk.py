@@ -176,6 +176,7 @@ class _Model:
             self._retraining.fresh_labels,
             {policy: str(reason) for policy, reason in self._retraining.held_back.items()},
             dict(self._requests),
+            tuple(self._retraining.comparison),
         )
 
 

@@ -4,39 +4,36 @@ from __future__ import annotations
 
 import math
 
-from streamdrift.comparison import compare, compare_reports, estimates
+from streamdrift.comparison import compare, estimates
 from streamdrift.metrics import Estimate
 from streamdrift.performance import Reading, Report, Standing
 from streamdrift.summaries.coverage import Coverage
 
 
-def report(window: int, standing: Standing, **values: float) -> Report:
-    readings = [
-        Reading(name, standing, Estimate(value, 0.01, 100) if standing in {"measured", "provisional"} else None)
-        for name, value in values.items()
-    ]
-    return Report(window, Coverage.empty(), readings)
+def report(window: int, standing: Standing, accuracy: float) -> Report:
+    estimate = Estimate(accuracy, 0.01, 100) if standing in {Standing.MEASURED, Standing.PROVISIONAL} else None
+    return Report(window, Coverage.empty(), [Reading("accuracy", standing, estimate)])
 
 
 def test_the_last_closed_window_says_more_than_an_open_one() -> None:
-    reports = [report(3, Standing.PROVISIONAL, accuracy=0.5), report(2, Standing.MEASURED, accuracy=0.9)]
+    reports = [report(3, Standing.PROVISIONAL, 0.5), report(2, Standing.MEASURED, 0.9)]
     assert estimates(reports)["accuracy"].value == 0.9
     assert estimates(reports[:1])["accuracy"].value == 0.5
 
 
 def test_a_window_without_a_number_says_nothing() -> None:
     assert estimates([]) == {}
-    few = report(4, Standing.TOO_FEW, accuracy=0.1)
-    assert estimates([few, report(3, Standing.PROVISIONAL, accuracy=0.5)])["accuracy"].value == 0.5
+    few = report(4, Standing.TOO_FEW, 0.1)
+    assert estimates([few, report(3, Standing.PROVISIONAL, 0.5)])["accuracy"].value == 0.5
 
 
 def test_only_what_both_have_is_compared() -> None:
-    before = [report(1, Standing.MEASURED, accuracy=0.8, recall=0.7)]
-    after = [report(9, Standing.MEASURED, recall=0.6, roc_auc=0.9)]
-    [recall] = compare_reports(before, after)
+    before = {"accuracy": Estimate(0.8, 0.01, 100), "recall": Estimate(0.7, 0.01, 100)}
+    after = {"recall": Estimate(0.6, 0.01, 100), "roc_auc": Estimate(0.9, 0.01, 100)}
+    [recall] = compare(before, after)
     assert recall.metric == "recall"
     assert math.isclose(recall.better_by, -0.1)
-    assert compare_reports(before, []) == []
+    assert compare(before, {}) == []
 
 
 def test_less_of_an_error_is_better() -> None:

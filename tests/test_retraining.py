@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from zoneinfo import ZoneInfo
@@ -82,13 +83,16 @@ def test_the_first_judged_window_of_a_new_version_says_how_it_compares_once() ->
         ("accuracy", 0.8, 0.95),
         ("recall", 0.7, 0.75),
     ]
-    assert retraining.step(News(3 * DAY, "8", verdicts=[measured(0.95)])) == []
+    assert retraining.step(News(3 * DAY, "8", verdicts=[measured(0.96)])) == []
+    assert [(c.metric, c.after.value) for c in retraining.comparison] == [("accuracy", 0.96), ("recall", 0.75)]
 
 
 def test_a_version_that_came_unasked_is_no_answer_to_compare() -> None:
     retraining = Retraining("fraud", [MANY])
     retraining.step(News(HOUR, "7", verdicts=[measured(0.9)]))
     assert retraining.step(News(DAY, "8", verdicts=[measured(0.95)])) == []
+    [accuracy] = retraining.comparison
+    assert math.isclose(accuracy.better_by, 0.05)
 
 
 def test_a_version_that_came_unasked_has_learnt_from_all_labels() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from streamdrift.comparison import compare_reports
 from streamdrift.http.values import Document, finite, incident_document, rfc3339
 from streamdrift.outcome_status import OutcomeStatus, RetrainingStatus
 from streamdrift.performance import Reading, Report
@@ -13,13 +12,10 @@ from streamdrift.ticks import MICROSECONDS
 
 def outcome_documents(snapshot: Snapshot) -> Document:
     """``outcomes``, one of each model version that has any, and ``retraining``, one of each model with policies."""
-    by_version = {(each.model_id, each.model_version): each for each in snapshot.outcomes}
-    retraining = []
-    for each in snapshot.retraining:
-        before = by_version.get((each.model_id, each.predecessor or ""))
-        after = by_version.get((each.model_id, each.version))
-        retraining.append(_retraining(each, before, after))
-    return {"outcomes": [_outcomes(each) for each in snapshot.outcomes], "retraining": retraining}
+    return {
+        "outcomes": [_outcomes(each) for each in snapshot.outcomes],
+        "retraining": [_retraining(each) for each in snapshot.retraining],
+    }
 
 
 def _outcomes(outcomes: OutcomeStatus) -> Document:
@@ -66,8 +62,7 @@ def _reading(reading: Reading) -> Document:
     }
 
 
-def _retraining(retraining: RetrainingStatus, before: OutcomeStatus | None, after: OutcomeStatus | None) -> Document:
-    compared = compare_reports(before.reports, after.reports) if before and after else []
+def _retraining(retraining: RetrainingStatus) -> Document:
     return {
         "model_id": retraining.model_id,
         "model_version": retraining.version,
@@ -76,5 +71,5 @@ def _retraining(retraining: RetrainingStatus, before: OutcomeStatus | None, afte
         "fresh_labels": retraining.fresh_labels,
         "held_back": dict(retraining.held_back),
         "requests": dict(retraining.requests),
-        "comparison": [dict(each.data) for each in compared],
+        "comparison": [dict(each.data) for each in retraining.comparison],
     }

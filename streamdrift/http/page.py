@@ -167,7 +167,7 @@ def _labels_alone(outcomes: OutcomeStatus, now_us: float) -> Html:
         "section",
         el("h2", name(outcomes.model_id), " ", el("small", version)),
         [_incident(incident) for incident in outcomes.incidents if incident.resolved_us is None],
-        performance(outcomes, None, now_us),
+        performance(outcomes, now_us),
     )
 
 
@@ -179,7 +179,6 @@ def _model(
 ) -> Html:
     of_version, of_model = outcomes.get((model.model_id, model.model_version)), retraining.get(model.model_id)
     in_charge = of_model is not None and of_model.version == model.model_version
-    before = outcomes.get((model.model_id, of_model.predecessor or "")) if of_model else None
     incidents = sorted(_open(model), key=lambda i: (_rank(i.severity), i.started_us))
     resolved = [incident for incident in model.incidents if incident.resolved_us is not None]
     resolved.sort(key=lambda i: i.resolved_us or 0, reverse=True)
@@ -207,7 +206,7 @@ def _model(
         _comparison(model.compared_with) if model.compared_with else None,
         [_incident(incident) for incident in incidents],
         _features(model),
-        performance(of_version, before if in_charge else None, now_us) if of_version else None,
+        performance(of_version, now_us) if of_version else None,
         retraining_of(of_model) if of_model and in_charge else None,
         _river(model.river),
         _resolved(resolved),

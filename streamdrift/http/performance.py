@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from streamdrift.comparison import compare_reports
 from streamdrift.http.elements import Html, el, name
 from streamdrift.http.pieces import MAX_ROWS, UNKNOWN, ago, chip, clock, facts, share, span, table, words
 from streamdrift.metrics import Estimate
@@ -19,8 +18,8 @@ _SLOW: Final = 0.9
 """Share of the labels whose delay is shown."""
 
 
-def performance(outcomes: OutcomeStatus, predecessor: OutcomeStatus | None, now_us: float) -> Html:
-    """The labels of a model version, its metrics, and how it compares with the version before."""
+def performance(outcomes: OutcomeStatus, now_us: float) -> Html:
+    """The labels of a model version, and its metrics."""
     coverage = outcomes.coverage
     return el(
         "div",
@@ -40,7 +39,6 @@ def performance(outcomes: OutcomeStatus, predecessor: OutcomeStatus | None, now_
         ),
         _metrics(outcomes),
         el("p", f"The {outcomes.errors.sentence}.") if outcomes.errors else None,
-        _compared(outcomes, predecessor) if predecessor else None,
     )
 
 
@@ -124,16 +122,8 @@ def _window(outcomes: OutcomeStatus, report: Report | None) -> str:
     return f"{clock(begin)} to {clock(begin + outcomes.window_us)}, {covered} of the predictions labelled"
 
 
-def _compared(outcomes: OutcomeStatus, predecessor: OutcomeStatus) -> Html | None:
-    found = compare_reports(predecessor.reports, outcomes.reports)
-    if not found:
-        return None
-    items = [el("li", f"{compared.sentence}.") for compared in found[:MAX_ROWS]]
-    return el("div", el("h3", "Against version ", name(predecessor.model_version)), el("ul", items))
-
-
 def retraining_of(retraining: RetrainingStatus) -> Html:
-    """Where the retraining of a model stands."""
+    """Where the retraining of a model stands, and how its last version compares with the one before."""
     request = retraining.open_request
     asked = sum(retraining.requests.values())
     return el(
@@ -147,7 +137,15 @@ def retraining_of(retraining: RetrainingStatus) -> Html:
             }
         ),
         _held_back(retraining.held_back),
+        _compared(retraining),
     )
+
+
+def _compared(retraining: RetrainingStatus) -> Html | None:
+    if not retraining.comparison or retraining.predecessor is None:
+        return None
+    items = [el("li", f"{compared.sentence}.") for compared in retraining.comparison[:MAX_ROWS]]
+    return el("div", el("h3", "Against version ", name(retraining.predecessor)), el("ul", items))
 
 
 def _held_back(held_back: Mapping[str, str]) -> Html | None:

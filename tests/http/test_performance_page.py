@@ -13,17 +13,11 @@ from streamdrift.http.api import status
 from streamdrift.http.page import render
 from streamdrift.outcome_status import OutcomeStatus, RetrainingStatus
 from streamdrift.status import ModelState, ModelStatus, Snapshot
-from tests.support.statuses import CONFIG, DAY_US, OUTCOMES, RETRAINING, WINDOWS, counted, coverage
+from tests.support.statuses import CONFIG, DAY_US, OUTCOMES, RETRAINING, WINDOWS, coverage
 
 NOW_S = 12.5 * DAY_US / 1e6
 MODEL = ModelStatus("fraud", "7", ModelState.WATCHING, "b1", 2_000, 40, 12 * DAY_US, 900)
-OLD = replace(
-    OUTCOMES,
-    model_version="6",
-    windows=replace(WINDOWS, windows=((2, counted(900, 100), coverage(1_000, 1_000), True),)),
-    incidents=(),
-)
-SNAPSHOT = Snapshot(models=[MODEL], outcomes=[OUTCOMES, OLD], retraining=[RETRAINING])
+SNAPSHOT = Snapshot(models=[MODEL], outcomes=[OUTCOMES], retraining=[RETRAINING])
 
 
 def text(snapshot: Snapshot) -> str:
@@ -116,7 +110,7 @@ def test_hostile_names_stay_text() -> None:
 
 def test_the_document_holds_what_the_page_shows() -> None:
     document = json.loads(json.dumps(status(SNAPSHOT, NOW_S)))
-    [outcomes, _], [retraining] = document["outcomes"], document["retraining"]
+    [outcomes], [retraining] = document["outcomes"], document["retraining"]
     assert (outcomes["task"], outcomes["classes"]) == ("binary", ["legit", "fraud"])
     assert outcomes["window_seconds"] == CONFIG.window_us / 1e6
     assert [window["coverage"] for window in outcomes["windows"]] == [5 / 300, 0.5, 0.8]
@@ -132,5 +126,5 @@ def test_the_document_holds_what_the_page_shows() -> None:
     assert gone + outcomes["pending"] == fates["predicted"] == 2_000
     assert retraining["open_request"] == "5f3c1b9a7d20e486"
     assert retraining["held_back"] == {"decay": "a request is open"}
-    [accuracy, _] = retraining["comparison"]
+    [accuracy] = retraining["comparison"]
     assert (accuracy["metric"], accuracy["before"]["value"], accuracy["after"]["value"]) == ("accuracy", 0.9, 0.78)

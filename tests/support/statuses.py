@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from streamdrift.comparison import Compared
+from streamdrift.metrics import Estimate
 from streamdrift.outcome_status import OutcomeStatus, RetrainingStatus
 from streamdrift.performance import PerformanceConfig, Target, Windows
 from streamdrift.status import IncidentStatus
@@ -56,5 +58,12 @@ OUTCOMES = OutcomeStatus(
     alerts={("performance", "critical"): 1},
 )
 RETRAINING = RetrainingStatus(
-    "fraud", "7", "6", "5f3c1b9a7d20e486", 1_205, {"decay": "a request is open"}, {"decay": 1, "weekly": 0}
+    "fraud",
+    "7",
+    "6",
+    "5f3c1b9a7d20e486",
+    1_205,
+    {"decay": "a request is open"},
+    {"decay": 1, "weekly": 0},
+    [Compared("accuracy", Estimate(0.9, 0.0095, 1_000), Estimate(0.78, 0.0131, 1_000))],
 )
