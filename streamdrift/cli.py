@@ -130,7 +130,9 @@ def baseline_build(  # noqa: PLR0913 — one parameter an option
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write.  [MODEL-VERSION.json]")
     ] = None,
     score: Annotated[str | None, typer.Option(help="Column with the predicted probability.")] = None,
-    label: Annotated[str | None, typer.Option(help="Column with the predicted label.")] = None,
+    label: Annotated[
+        str | None, typer.Option("--label-prediction", "--label", help="Column with the predicted label.")
+    ] = None,
     value: Annotated[str | None, typer.Option(help="Column with the predicted value of a regression.")] = None,
     target: Annotated[str | None, typer.Option(help="Column with the true label, for benchmarks.")] = None,
     positive: Annotated[str | None, typer.Option(help="The positive class.  [that of high scores, 1, true]")] = None,
