@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from streamdrift.baselines import Baseline
 from streamdrift.gridbook import ModelKey
 from streamdrift.metrics import METRICS
+from streamdrift.outcome_grids import Task
 from streamdrift.outcome_watch import OutcomeConfig
 from streamdrift.plans import FROM_BASELINE, PerformancePlan, WantedMetric
 from streamdrift.policies import Condition, Policy, Scheduled, parse
@@ -70,7 +71,7 @@ def missing(settings: Settings, baselines: Baselines, model_id: str) -> Iterator
     of_model = _of_model(baselines, model_id)
     for name, metric in settings.performance(model_id).metrics.items():
         at: KeyPath = ("models", model_id, "performance", "metrics", name)
-        if strange := _of_other_task(name, of_model):
+        if strange := _of_other_task(name, settings, model_id, of_model):
             yield at, strange
         elif metric.benchmark == FROM_BASELINE:
             where = (*at, "benchmark")
@@ -79,13 +80,38 @@ def missing(settings: Settings, baselines: Baselines, model_id: str) -> Iterator
             for version, baseline in of_model.items():
                 if name not in baseline.benchmarks:
                     yield where, f"the baseline of version {version} {_lacks(name, baseline)}"
+                elif (other := _counted_otherwise(settings, model_id, baseline)) is not None:
+                    yield where, f"the baseline of version {version} was measured with {other}"
 
 
-def _of_other_task(name: str, of_model: Mapping[str, Baseline]) -> str | None:
-    for version, baseline in of_model.items():
-        if baseline.outcome is not None and baseline.outcome.task not in METRICS[name].tasks:
-            others = ", ".join(other for other, metric in METRICS.items() if baseline.outcome.task in metric.tasks)
-            return f"is no metric of a {baseline.outcome.task} task, as version {version} has it; expected {others}"
+def _of_other_task(name: str, settings: Settings, model_id: str, of_model: Mapping[str, Baseline]) -> str | None:
+    """Why a metric is none of the model's, by its settings or else by its baselines; None if it is."""
+    outcome = settings.model(model_id).outcome
+    if outcome is not None:
+        tasks = {f"models.{model_id}.outcome": outcome.grid().task}
+    else:
+        tasks = {f"version {version}": b.outcome.task for version, b in of_model.items() if b.outcome is not None}
+    for who, task in tasks.items():
+        if task not in METRICS[name].tasks:
+            others = ", ".join(other for other, metric in METRICS.items() if task in metric.tasks)
+            return f"is no metric of a {task} task, as {who} has it; expected one of {others}"
+    return None
+
+
+def _counted_otherwise(settings: Settings, model_id: str, baseline: Baseline) -> str | None:
+    """What the table's benchmarks were measured with where the settings count otherwise; None where they agree.
+
+    The unit of a regression's errors changes nothing that is measured.
+    """
+    outcome, measured = settings.model(model_id).outcome, baseline.outcome
+    if outcome is None or measured is None or measured.task is Task.REGRESSION:
+        return None
+    wanted = outcome.grid()
+    ordered = Task.BINARY in (wanted.task, measured.task)  # the positive class is the last of two
+    if wanted.classes != measured.classes if ordered else set(wanted.classes) != set(measured.classes):
+        return f"classes {', '.join(measured.classes)}, and models.{model_id}.outcome has {', '.join(wanted.classes)}"
+    if wanted.threshold != measured.threshold:
+        return f"a threshold of {measured.threshold:g}, and models.{model_id}.outcome has {wanted.threshold:g}"
     return None
 
 
@@ -111,7 +137,8 @@ def notes(settings: Settings, baselines: Baselines, model_id: str) -> Iterator[t
     retraining = settings.model(model_id).retraining
     for name, policy in {} if retraining is None else retraining.policies.items():
         schedule = f"by schedule {policy.schedule} ({settings.time.zone})" if policy.schedule else None
-        reasons = ", or ".join(reason for reason in (policy.when, schedule) if reason)
+        when = f"{policy.when} in {policy.windows} windows in a row" if policy.windows > 1 else policy.when
+        reasons = ", or ".join(reason for reason in (when, schedule) if reason)
         approval = ", once a person approves" if policy.requires_approval else ""
         yield ("models", model_id, "retraining", "policies", name), f"asks for a training: {reasons}{approval}"
 

@@ -181,7 +181,10 @@ def messages(problems: object) -> str:
 def test_check_says_what_is_judged(tmp_path: Path) -> None:
     text = """    performance:
       metrics: {accuracy: {tolerance: 0.02}, precision: {benchmark: 0.8}, f1: {benchmark: null}}
-    retraining: {policies: {weekly: {schedule: "0 3 * * 0", requires_approval: true}}}
+    retraining:
+      policies:
+        weekly: {schedule: "0 3 * * 0", requires_approval: true}
+        decay: {when: accuracy below benchmark, windows: 2}
 """
     report = checked(tmp_path, text, classified())
     assert not report.errors
@@ -191,6 +194,7 @@ def test_check_says_what_is_judged(tmp_path: Path) -> None:
     assert "metrics.f1: is reported, and not judged" in said
     asks = "asks for a training: by schedule 0 3 * * 0 (Europe/Berlin), once a person approves"
     assert f"models.fraud.retraining.policies.weekly: {asks}" in said
+    assert "policies.decay: asks for a training: accuracy below benchmark in 2 windows in a row" in said
 
 
 def test_check_warns_of_a_benchmark_that_chance_alone_misses(tmp_path: Path) -> None:
@@ -201,7 +205,11 @@ def test_check_warns_of_a_benchmark_that_chance_alone_misses(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("measured", "metric", "message"),
     [
-        (classified(), "rmse", "metrics.rmse: is no metric of a binary task, as version 7 has it; expected accuracy, "),
+        (
+            classified(),
+            "rmse",
+            "metrics.rmse: is no metric of a binary task, as version 7 has it; expected one of ",
+        ),
         (regressed(), "accuracy", "metrics.accuracy: is no metric of a regression task, as version 7 has it"),
         (
             classified(),
@@ -218,6 +226,31 @@ def test_a_benchmark_that_no_baseline_has_is_an_error(
     assert message in messages(checked(tmp_path, text, measured).errors)
     with pytest.raises(ConfigurationError, match=f"metrics.{metric}"):
         performance_plan(settings_of(tmp_path, FRAUD + text), baselines(measured), "fraud")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "message"),
+    [
+        ("{range: [0, 10]}", "is no metric of a regression task, as models.fraud.outcome has it; expected one of mae"),
+        (
+            "{positive: legit, negative: fraud}",
+            "was measured with classes legit, fraud, and models.fraud.outcome has fraud, legit",
+        ),
+        (
+            "{positive: fraud, negative: legit, threshold: 0.7}",
+            "was measured with a threshold of 0.5, and models.fraud.outcome has 0.7",
+        ),
+        (
+            "{classes: [legit, fraud, odd]}",
+            "was measured with classes legit, fraud, and models.fraud.outcome has legit,",
+        ),
+        ("{positive: fraud, negative: legit}", None),
+    ],
+)
+def test_a_benchmark_is_of_outcomes_that_are_counted_alike(tmp_path: Path, outcome: str, message: str | None) -> None:
+    text = f"    outcome: {outcome}\n    performance: {{metrics: {{accuracy: {{tolerance: 0.1}}}}}}\n"
+    said = messages(checked(tmp_path, text, classified()).errors)
+    assert message in said if message else not said
 
 
 def test_a_model_without_a_baseline_has_no_benchmark_from_one(tmp_path: Path) -> None:
