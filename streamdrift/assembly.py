@@ -51,6 +51,7 @@ from streamdrift.quantities import Duration
 from streamdrift.settings import Settings
 from streamdrift.stages.detect import Detect, DetectConfig
 from streamdrift.stages.join import Joiner, require_equal_counts
+from streamdrift.stages.rekey import Rekey
 from streamdrift.stages.stage import Stage, Start, StartAt, StartFrom
 from streamdrift.stages.summarise import Summarise, SummariseConfig
 from streamdrift.status import LoopStatus, Snapshot
@@ -235,8 +236,14 @@ def group_id(settings: Settings, stage: str) -> str:
 
 def groups(settings: Settings) -> list[str]:
     """The consumer groups of the stages that a configuration has."""
-    stages = [Summarise.name, *([Joiner.name] if settings.pairs() else []), Detect.name]
-    return [group_id(settings, stage) for stage in stages]
+    between = [Rekey.name] if _rekeyed(settings) else []
+    between += [Joiner.name] if settings.pairs() else []
+    return [group_id(settings, stage) for stage in (Summarise.name, *between, Detect.name)]
+
+
+def _rekeyed(settings: Settings) -> list[str]:
+    """The topics of the sources that are sent on by prediction id."""
+    return [settings.sources[place].topic for pair in settings.pairs() if settings.rekeyed(pair) for place in pair]
 
 
 def topic_specs(settings: Settings, counts: Mapping[str, int] | None = None) -> list[TopicSpec]:
@@ -246,7 +253,9 @@ def topic_specs(settings: Settings, counts: Mapping[str, int] | None = None) -> 
     as the labels that it is of.
     """
     topics, partitions, replication = settings.topics, settings.topics.partitions, settings.topics.replication or -1
-    changelogs = {settings.changelog(s): s.topic for s in settings.sources if s.kind is SourceKind.LABELS}
+    sent_on = _rekeyed(settings)
+    known = {**(counts or {}), **dict.fromkeys(sent_on, partitions)}
+    changelogs = {settings.changelog(s): known.get(s.topic) for s in settings.sources if s.kind is SourceKind.LABELS}
     forever = {"cleanup.policy": "delete", "retention.ms": "-1"}
     compact = {"cleanup.policy": "compact"}
     events = {"cleanup.policy": "compact,delete", "retention.ms": str(90 * DAY_MS)}
@@ -260,8 +269,20 @@ def topic_specs(settings: Settings, counts: Mapping[str, int] | None = None) -> 
         TopicSpec(topics.state, partitions, compact, tuple(compact), replication, access=both),
         TopicSpec(topics.grids, 1, compact, tuple(compact), replication, access=both),
         *(
-            TopicSpec(name, (counts or {}).get(labels), compact, tuple(compact), replication, access=both)
-            for name, labels in changelogs.items()
+            TopicSpec(name, count, compact, tuple(compact), replication, access=both)
+            for name, count in changelogs.items()
+        ),
+        *(
+            TopicSpec(
+                settings.rekeyed_topic(topic),
+                partitions,
+                forever,
+                tuple(forever),
+                replication,
+                access=both,
+                wished=(Access.DELETE,),
+            )
+            for topic in sent_on
         ),
         TopicSpec(topics.alerts, None, events, (), replication, access=write),
         *(TopicSpec(name, None, events, (), replication, access=write) for name in _requests_topics(settings)),
@@ -387,6 +408,8 @@ class Service:
     def _verify_pairs(self, counts: Mapping[str, int]) -> None:
         """Labels must be able to meet their predictions."""
         for pair in self._topology.join.pairs if self._topology.join else ():
+            if pair.internal:
+                continue
             require_equal_counts(pair, counts)
             require_equal_placing(self._cluster, pair, counts[pair.labels.topic])
 
@@ -396,7 +419,10 @@ class Service:
         directory = join.path or Path(self._clients.enter_context(TemporaryDirectory(prefix="streamdrift-join-")))
         self._join = self._topology.new_join(RocksStores(directory, join.memory_bytes, self._clock), changelog)
         if self._join is not None:
-            loop = self._add(self._join, start_points(self._settings, self._clock()).__getitem__)
+            starts = start_points(self._settings, self._clock())
+            if rekey := self._topology.new_rekey():
+                self._add(rekey, starts.__getitem__)
+            loop = self._add(self._join, lambda topic: starts.get(topic, StartFrom.EARLIEST))
             changelog.beat = loop.beat
 
     def _add(self, stage: Stage, start_from: Start | Callable[[str], Start]) -> StageLoop:

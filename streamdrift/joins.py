@@ -14,6 +14,7 @@ from streamdrift.outcome_grids import OutcomeGrid
 from streamdrift.settings import Settings
 from streamdrift.stages.inputs import InputConfig
 from streamdrift.stages.join import JoinConfig, Pair
+from streamdrift.stages.rekey import Route
 from streamdrift.topology import JoinPlan
 
 
@@ -21,14 +22,16 @@ def join_plan(
     settings: Settings, baselines: Mapping[ModelKey, Baseline], sources: Mapping[str, Source], inputs: InputConfig
 ) -> JoinPlan | None:
     """What there is to join; None without labels. ``sources`` are all sources by their topics."""
-    pairs = [
-        Pair(
-            sources[settings.sources[predictions].topic],
-            sources[settings.sources[labels].topic],
-            settings.changelog(settings.sources[labels]),
-        )
-        for predictions, labels in settings.pairs()
-    ]
+    pairs: list[Pair] = []
+    routes: list[Route] = []
+    for places in settings.pairs():
+        predictions, labels = (sources[settings.sources[place].topic] for place in places)
+        changelog = settings.changelog(settings.sources[places[1]])
+        if settings.rekeyed(places):
+            way = [Route(s, settings.rekeyed_topic(s.topic), settings.topics.partitions) for s in (predictions, labels)]
+            predictions, labels = (route.target for route in way)
+            routes += way
+        pairs.append(Pair(predictions, labels, changelog, internal=settings.rekeyed(places)))
     if not pairs:
         return None
     join = settings.join
@@ -43,6 +46,7 @@ def join_plan(
         pairs,
         lambda model_id, version: outcome_grid(settings, baselines, model_id, version),
         lambda model_id: settings.performance(model_id).window.microseconds,
+        routes,
     )
 
 

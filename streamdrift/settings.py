@@ -111,6 +111,8 @@ class Topics(Section):
     join: TopicName = "streamdrift-join"
     """Internal, compacted: predictions that wait for their labels. The topic of the labels stands behind it, as in
     streamdrift-join-labels."""
+    rekeyed: TopicName = "streamdrift-rekeyed"
+    """Internal: predictions and labels of sources with ``rekey``, likewise, as in streamdrift-rekeyed-labels."""
     alerts: TopicName = "drift-alerts"
     """Incidents that started, changed and ended, as CloudEvents."""
     dead_letters: TopicName = "dead-letters"
@@ -389,6 +391,8 @@ class Settings(BaseSettings):
                     yield (*at, "predictions"), f"says nothing of a source of kind {source.kind}"
                 continue
             topic = self.predictions_of(source)
+            if source.rekey and source.end_of_stream:
+                yield (*at, "end_of_stream"), "cannot be together with rekey: what was sent on ends nowhere"
             if topic is None or topic not in predictions:
                 said = "no source is of kind predictions" if not predictions else f"one of {', '.join(predictions)}"
                 yield (*at, "predictions"), f"expected the topic of the predictions that are labelled: {said}"
@@ -412,6 +416,14 @@ class Settings(BaseSettings):
             for i, source in enumerate(self.sources)
             if source.kind is SourceKind.LABELS
         ]
+
+    def rekeyed(self, pair: tuple[int, int]) -> bool:
+        """Whether a pair of sources is sent through topics of its own: both are, if either is to be."""
+        return any(self.sources[place].rekey for place in pair)
+
+    def rekeyed_topic(self, topic: str) -> str:
+        """Where what is read of a topic is sent on to."""
+        return f"{self.topics.rekeyed}-{topic}"
 
     def changelog(self, labels: Source) -> str:
         """The topic of what waits for these labels."""

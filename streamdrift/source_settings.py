@@ -260,6 +260,9 @@ class Source(Section):
     """What its events are: predictions, features or labels."""
     predictions: TopicName | None = None
     """Of labels: the topic of their predictions; null takes the only one."""
+    rekey: bool = False
+    """Whether what the join reads of it is sent through an internal topic, by prediction id: for predictions and labels
+    that are keyed otherwise, or have other numbers of partitions. One of the two is enough to say it of both."""
     mapping: EventMapping = Field(default_factory=EventMapping)
     """Where the parts of an event stand in a message, if not where the contract puts them."""
     start_from: AnyStart | None = None

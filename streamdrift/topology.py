@@ -31,6 +31,7 @@ from streamdrift.records import Commit, Headers, OutputRecord, Position, Record,
 from streamdrift.stages.detect import Detect, DetectConfig
 from streamdrift.stages.inputs import CONTROL_HEADER, END_OF_STREAM
 from streamdrift.stages.join import JoinConfig, Joiner, Pair
+from streamdrift.stages.rekey import Rekey, Route
 from streamdrift.stages.stage import Stage
 from streamdrift.stages.summarise import Summarise, SummariseConfig
 
@@ -45,6 +46,16 @@ class JoinPlan:
     """How the outcomes of a model version are counted; None where nobody said so."""
     window_us: Callable[[str], int]
     """Length of a model's windows of reported metrics."""
+    routes: Sequence[Route] = ()
+    """Sources that are keyed otherwise, and are sent on; their targets stand in ``pairs``."""
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        """The users' topics that are read for it."""
+        sent = {route.topic: route.source.topic for route in self.routes}
+        return [
+            sent.get(source.topic, source.topic) for pair in self.pairs for source in (pair.predictions, pair.labels)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +77,9 @@ class Topology:
         if plan is None:
             return None
         return Joiner(plan.config, plan.pairs, stores, changelog, grid_of=plan.grid_of, window_us=plan.window_us)
+
+    def new_rekey(self) -> Rekey | None:
+        return Rekey(self.summarise, self.join.routes) if self.join and self.join.routes else None
 
     def new_summarise(self, book: GridBook) -> Summarise:
         return Summarise(self.summarise, self.sources, book, self.raw)
@@ -171,6 +185,7 @@ class TopologyDriver:
         self._stores = stores or MemoryStores()
         self._changelog = MemoryChangelog()
         self._counts = dict.fromkeys(self._input_topics(), partitions)
+        self._counts |= {route.topic: route.partitions for route in (topology.join.routes if topology.join else ())}
         self._counts[topology.summarise.summaries_topic] = topology.summarise.summaries_partitions
         for topic, count in self._counts.items():
             for number in range(count):
@@ -205,8 +220,8 @@ class TopologyDriver:
                 self.send(topic, None, partition=number, headers=[(CONTROL_HEADER, END_OF_STREAM)])
 
     def _input_topics(self) -> list[str]:
-        labels = [pair.labels.topic for pair in self._topology.join.pairs] if self._topology.join else []
-        return [*(source.topic for source in self._topology.sources), *labels]
+        of_join = self._topology.join.inputs if self._topology.join else ()
+        return list(dict.fromkeys([*(source.topic for source in self._topology.sources), *of_join]))
 
     def advance(self, seconds: float) -> None:
         """Let the clock go on."""
@@ -263,7 +278,9 @@ class TopologyDriver:
         self.summarise = self._topology.new_summarise(GridBook(self._follow_grids()))
         self.detect = self._topology.new_detect(GridBook(self._follow_grids()))
         self.join = self._topology.new_join(self._stores, self._changelog)
-        self._stages: list[Stage] = [self.summarise, *([self.join] if self.join else []), self.detect]
+        rekey = self._topology.new_rekey()
+        between: list[Stage] = [stage for stage in (rekey, self.join) if stage is not None]
+        self._stages: list[Stage] = [self.summarise, *between, self.detect]
         self._positions: dict[tuple[str, TopicPartition], int] = {}
         self._begun: set[tuple[str, TopicPartition]] = set()
         for stage in self._stages:

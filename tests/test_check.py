@@ -67,7 +67,7 @@ BROKEN = {
     "mapping of a source": Broken(
         "kafka: {bootstrap_servers: a}\nsources:\n  - {topic: a, kind: predictions, explode: 'instances[*]'}\n",
         "sources[0].explode",
-        "unknown key; expected one of topic, kind, predictions, mapping, start_from, event_time",
+        "unknown key; expected one of topic, kind, predictions, rekey, mapping, start_from, event_time",
     ),
     "missing key": Broken(
         "kafka: {bootstrap_servers: a}\nsources: [{topic: a}]\n",

@@ -90,12 +90,13 @@ class Site:
     def __init__(self, broker: Broker, partitions: int = 4) -> None:
         self.broker, self.partitions = broker, partitions
         self.name = f"t{uuid.uuid4().hex[:8]}"
+        self.rekey = False
         self.topics = {"predictions": f"{self.name}-predictions", "labels": f"{self.name}-labels"}
         for topic in self.topics.values():
             broker.create_topic(topic, partitions)
 
     def document(self, directory: Path) -> dict[str, Any]:
-        own = ("summaries", "state", "grids", "alerts", "dead_letters", "join", "retraining_requests")
+        own = ("summaries", "state", "grids", "alerts", "dead_letters", "join", "rekeyed", "retraining_requests")
         return {
             "kafka": {
                 "bootstrap_servers": self.broker.cluster.bootstrap_servers,
@@ -105,7 +106,12 @@ class Site:
             "topics": {key: f"{self.name}-{key}" for key in own},
             "sources": [
                 {"topic": self.topics["predictions"], "kind": "predictions", "end_of_stream": True},
-                {"topic": self.topics["labels"], "kind": "labels", "end_of_stream": True, "event_time": "event"},
+                {
+                    "topic": self.topics["labels"],
+                    "kind": "labels",
+                    "event_time": "event",
+                    **({"rekey": True} if self.rekey else {"end_of_stream": True}),
+                },
             ],
             "time": {"tick": "5m", "idle": "hold"},
             "join": {"path": str(directory), "wait": "1d", "memory_bytes": 32 << 20},
@@ -241,6 +247,21 @@ def process(site: Site, directory: Path) -> Iterator[None]:
             if running.poll() is None:
                 running.kill()
                 running.wait()
+
+
+def test_events_that_are_keyed_otherwise_are_sent_on_and_meet(broker: Broker, tmp_path: Path) -> None:
+    site, world = Site(broker), World(1_000)
+    site.rekey = True
+    with site.running(tmp_path) as service:
+        site.send("predictions", world.predictions(), "murmur2")
+        site.wait_for(Fate.PREDICTED, 1_000, service)
+        site.send("labels", world.labels(), "FNV-1a")
+        site.wait_for(Fate.LABELLED, len(world.labelled), service)
+        [status] = service.status().joins
+        assert status.labels == f"{site.name}-rekeyed-{site.topics['labels']}"
+    total = site.total()
+    assert dict(total.outcomes.confusion.cells) == world.cells
+    assert (total.coverage[Fate.PREDICTED], total.coverage[Fate.ORPHAN]) == (1_000, 0)
 
 
 def test_labels_that_another_partitioner_placed_are_an_error_at_the_start(

@@ -33,7 +33,7 @@ def require_equal_placing(cluster: Cluster, pair: Pair, partitions: int) -> None
     if problem:
         raise ConfigurationError(
             f"labels of {pair.labels.topic} cannot meet the predictions of {pair.predictions.topic}: {problem}. Both "
-            "must be keyed by the prediction id, with the same partitioner"
+            "must be keyed by the prediction id, with the same partitioner; sources[].rekey: true sends both on by it"
         )
 
 

@@ -77,6 +77,8 @@ class Pair:
     labels: Source
     changelog: str
     """The topic of the rows that wait, with as many partitions again."""
+    internal: bool = False
+    """Whether both were sent on by prediction id, and nobody else reads them."""
 
 
 @dataclass(slots=True)
@@ -326,8 +328,17 @@ class Joiner:
     def _watermarks(self) -> dict[TopicPartition, int]:
         return {tp: self._owned[self._place(tp)].watermark(half) for tp, half in self._halves().items()}
 
-    def expendable(self, now: float) -> Mapping[TopicPartition, int]:  # noqa: ARG002 — the inputs are somebody else's
-        return {}
+    def expendable(self, now: float) -> Mapping[TopicPartition, int]:  # noqa: ARG002 — what is in the store is enough
+        internal = {place: owned for place, owned in self._owned.items() if owned.pair.internal}
+        return {
+            TopicPartition(source.topic, place.partition): offset
+            for place, owned in internal.items()
+            for source, offset in (
+                (owned.pair.predictions, owned.store.state.predictions_offset),
+                (owned.pair.labels, owned.store.state.labels_offset),
+            )
+            if source.topic in owned.halves
+        }
 
     # ---- committing ------------------------------------------------------------------------------------------------
 
@@ -441,5 +452,5 @@ def require_equal_counts(pair: Pair, counts: Mapping[str, int]) -> None:
     if predictions != labels:
         raise FatalError(
             f"{pair.predictions.topic} has {predictions} partitions, {pair.labels.topic} has {labels}: labels can only "
-            "meet their predictions in partitions of the same number"
+            "meet their predictions in partitions of the same number; sources[].rekey: true sends both on by their id"
         )

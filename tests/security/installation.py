@@ -63,8 +63,12 @@ class Installation(Site):
 
     def with_everything(self) -> Settings:
         """Settings that need all that is on the list."""
-        sources = [{"topic": self.source, "kind": "predictions"}, {"topic": self.labels, "kind": "labels"}]
-        return self.with_scram(sources=sources, **{"topics.join": f"{self.name}-join"}, **_POLICIES)
+        sources = [
+            {"topic": self.source, "kind": "predictions", "rekey": True},
+            {"topic": self.labels, "kind": "labels"},
+        ]
+        topics = {"topics.join": f"{self.name}-join", "topics.rekeyed": f"{self.name}-rekeyed"}
+        return self.with_scram(sources=sources, **topics, **_POLICIES)
 
     def secret(self, value: str) -> dict[str, str]:
         """``value`` in a file, as the configuration names it."""
@@ -79,6 +83,8 @@ class Installation(Site):
         names |= {f"{default.kafka.application}-{stage}": group_id(settings, stage) for stage in _STAGES}
         names |= {default.topics.in_use()[key]: name for key, name in settings.topics.in_use().items()}
         names[f"{default.topics.join}-{LABELS_TOPIC}"] = f"{settings.topics.join}-{self.labels}"
+        for topic in (PREDICTIONS_TOPIC, LABELS_TOPIC):
+            names[default.rekeyed_topic(topic)] = settings.rekeyed_topic(names[topic])
         named = [permission._replace(name=names.get(permission.name, permission.name)) for permission in shipped(who)]
         used = {spec.name for spec in topic_specs(settings)} | set(groups(settings))
         return [permission for permission in named if permission.name in used]
@@ -103,7 +109,7 @@ class Installation(Site):
 
 _POLICIES: Final = {f"models.{MODEL_ID}.retraining.policies.weekly.schedule": "0 3 * * 0"}
 """Without policies, the topic of retraining requests is not used."""
-_STAGES: Final = ("summarise", "join", "detect")
+_STAGES: Final = ("summarise", "rekey", "join", "detect")
 _DEFAULTS: Final = {
     "kafka.bootstrap_servers": "localhost:9092",
     "sources": [{"topic": PREDICTIONS_TOPIC, "kind": "predictions"}],

@@ -81,12 +81,14 @@ class Joined:
 
     def __init__(self, configuration: Settings | None = None, **options: Any) -> None:  # noqa: ANN401 — the driver's
         self.partitions = options.get("partitions", 1)
+        self.scattered = False
+        """Whether events lie in any partition, whatever their id."""
         self.driver = TopologyDriver(topology(configuration or settings()), keep_log=True, **options)
 
     def send(self, *events: Event) -> None:
         for event in events:
             key = event.prediction_id.encode()
-            number = place_of(event.prediction_id, self.partitions)
+            number = place_of(repr(event) if self.scattered else event.prediction_id, self.partitions)
             self.driver.send(event.topic, event.value, key=key, partition=number, timestamp=event.timestamp)
 
     def run(self, *events: Event) -> None:
