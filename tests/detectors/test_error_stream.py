@@ -16,6 +16,7 @@ from streamdrift.detectors.error_stream import (
     BLOCK,
     DEFAULT,
     FROZEN,
+    RENEWED,
     ErrorShift,
     ErrorStream,
     ErrorStreamConfig,
@@ -61,10 +62,11 @@ def through_msgpack(stream: ErrorStream) -> dict[str, Any]:
         (CLASSES, rates((5_000, 0.1), (3_000, 0.3), (4_000, 0.1)), 0.1, 0.3),
         (CLASSES, rates((5_000, 0.3), (3_000, 0.1), (4_000, 0.3)), 0.3, 0.1),
         (CLASSES, rates((5_000, 0.0), (3_000, 0.1), (4_000, 0.0)), 0.0, 0.1),
+        (CLASSES, rates((5_000, 1.0), (3_000, 0.8), (4_000, 1.0)), 1.0, 0.8),
         (NUMBERS, np.abs(sizes((5_000, 1e6), (3_000, 2e6), (4_000, 1e6))), 1.4e6, 2.8e6),
         (NUMBERS, np.abs(sizes((5_000, 1e-6), (3_000, 2e-6), (4_000, 1e-6))), 1.4e-6, 2.8e-6),
     ],
-    ids=["more errors", "fewer errors", "first errors", "large numbers", "small numbers"],
+    ids=["more errors", "fewer errors", "first errors", "always wrong", "large numbers", "small numbers"],
 )
 def test_a_change_opens_an_alarm_with_both_levels_and_the_way_back_ends_it(
     config: ErrorStreamConfig, values: Floats, before: float, after: float
@@ -123,6 +125,28 @@ def test_what_came_after_a_cut_for_nothing_joins_the_reference() -> None:
     shifts = fed(ErrorStream(CLASSES), in_bursts(30_000, seed=3))
     first = next(shift for shift in shifts if shift.detections and shift.before is not None)
     assert shifts[-1].n_before >= 2 * first.n_before
+
+
+def test_an_alarm_says_what_the_level_is_and_not_what_it_was() -> None:
+    """At a level that stays River has nothing to cut; all the same, what is told is never of more than 4,096 values."""
+    shifts = fed(ErrorStream(CLASSES), rates((5_000, 0.1), (20_000, 0.3)))
+    assert [alarm for _, alarm in told(shifts)] == [True]
+    counted = [shift.n_after for shift in shifts if shift.alarm]
+    assert 0.8 * RENEWED * BLOCK < max(counted) <= RENEWED * BLOCK
+
+
+def test_an_alarm_does_not_end_and_begin_again_where_the_errors_come_back_in_part() -> None:
+    for seed in range(8):
+        values = rates((10_000, 0.1), (3_000, 0.6), (6_000, 0.25), seed=seed)
+        assert [alarm for _, alarm in told(fed(ErrorStream(CLASSES), values, tick=32))] == [True]
+
+
+def test_what_an_alarm_left_behind_does_not_become_the_reference() -> None:
+    """Hardly far enough from the reference for an alarm, as that is known from few values, and yet not the same."""
+    for seed in range(5):
+        shifts = fed(ErrorStream(CLASSES), rates((2_000, 0.06), (2_000, 0.5), (12_000, 0.085), seed=seed))
+        assert [alarm for _, alarm in told(shifts)][:2] == [True, False]
+        assert shifts[-1].before == shifts[5].before
 
 
 def test_what_changes_before_anything_is_known_begins_the_reference_anew() -> None:
