@@ -26,6 +26,7 @@ from streamdrift.fold_state import retraining_key
 from streamdrift.outcome_status import RetrainingStatus
 from streamdrift.policies import Policy
 from streamdrift.retraining import Ended, IncidentNow, News, Request, Retraining
+from streamdrift.ticks import NEVER
 
 MAX_FACTS: Final = 10_000
 """Facts of a model that wait for the other fold; of more the older half is told as of its end."""
@@ -228,8 +229,9 @@ class RetrainingDesk:
         closed = [fold.closed for fold in folds if fold.closed is not None]
         if len(closed) < len(folds):
             return []
-        ended = all(fold.ended for fold in folds)
-        latest = max((fold.latest for fold in folds if fold.latest is not None), default=None) if ended else None
+        latest = None
+        if all(fold.ended for fold in folds):
+            latest = max((fold.latest for fold in folds if fold.latest is not None), default=NEVER)
         events: list[Request | Ended] = []
         for model_id in sorted(self._models):
             for found in self._models[model_id].decide(min(closed), latest):

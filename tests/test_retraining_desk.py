@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -11,9 +12,11 @@ from hypothesis import strategies as st
 from streamdrift.errors import StateError
 from streamdrift.facts import Fact
 from streamdrift.incidents import Severity
-from streamdrift.policies import Policy, parse
+from streamdrift.policies import Policy, Scheduled, parse
 from streamdrift.retraining import Ended, IncidentNow, Request
 from streamdrift.retraining_desk import MAX_FACTS, Horizon, RetrainingDesk, Source
+from streamdrift.schedules import Schedule
+from streamdrift.ticks import END_OF_TIME
 
 HOUR_US = 3_600_000_000
 DAY = 24
@@ -121,6 +124,15 @@ def test_a_dead_feed_lets_facts_wait_within_a_bound() -> None:
     assert len(snapshot) < 64 * MAX_FACTS
     subject.decide(at(2 * MAX_FACTS))
     assert subject.status()["m"].fresh_labels == 2 * MAX_FACTS, "no label is lost"
+
+
+def test_a_schedule_ends_with_all_input_even_if_nothing_ever_came() -> None:
+    """Fates of labels that nobody predicted are no traffic."""
+    nightly = Policy("nightly", (Scheduled(Schedule("0 3 * * *", ZoneInfo("UTC"))),), 0)
+    subject = RetrainingDesk({"m": (nightly,)}, HOUR_US)
+    subject.tell(Source.OUTCOMES, [Fact(7, "m", "")])
+    last = END_OF_TIME // HOUR_US - 1
+    assert subject.decide(at(last, ended=True), at(last, ended=True)) == []
 
 
 facts = st.lists(
