@@ -113,6 +113,15 @@ def test_numbers_between_two_floats_are_rounded_to_the_even_one() -> None:
     assert values.tolist() == [float(text) for text in texts]
 
 
+def test_no_digit_of_a_power_of_ten_is_lost() -> None:
+    rng = np.random.default_rng(6)
+    digits, powers = rng.integers(10**18, 2**63, 100_000).tolist(), rng.integers(-60, 60, 100_000).tolist()
+    texts = [f"{whole}e{power}" for whole, power in zip(digits, powers, strict=True)]
+    taken, values = read(number_template(), [f'{{"x":{text}}}'.encode() for text in texts])
+    assert taken.all()
+    assert values.tolist() == [*map(float, texts)]
+
+
 # ---- messages --------------------------------------------------------------------------------------------------------
 
 
@@ -211,7 +220,10 @@ def test_values_that_nobody_reads_are_passed_over_if_they_are_json(cells: list[s
     "raw",
     ['"2026-11-22T10:00:00.123Z"', '"2026-11-22T10:00:00+01:00"', "1795341600", "1795341600123456789", "1795341600.25",
      "1.7953416e9", '"1795341600"', "0", "-5", "-0", '""', '"yesterday"', "99999999999999999999", "9223372036854775808",
-     '"' + "2" * 40 + '"', "null", "true"],
+     '"' + "2" * 40 + '"', "null", "true", *(f'"{day}T23:59:59Z"' for day in (
+         "1900-02-29", "2000-02-29", "2023-02-29", "2024-02-29", "2026-04-31", "2026-12-31", "2026-13-01", "0000-01-01",
+         "0001-01-01", "9999-12-31")), '"2026-11-22T24:00:00Z"', '"2026-11-22T10:00:60Z"', '"2026-11-22T10:00:00.Z"',
+     '"2026-11-22T10:00:00.1234567Z"', '"2026-11-22T10:00:00.000001+00:00"', '"2026-11-22t10:00:00z"'],
 )  # fmt: skip
 def test_times_are_read_however_they_are_written(raw: str) -> None:
     good = ['"2026-11-22T10:00:00.123Z"', "1795341600", "1795341600.5"]
