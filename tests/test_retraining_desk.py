@@ -115,6 +115,18 @@ def test_what_is_told_again_is_known_already() -> None:
     assert subject.status()["m"].fresh_labels == 40
 
 
+def test_what_waits_and_is_told_again_counts_once() -> None:
+    """What was decided is written first: after a stop in between, a fold may tell again what waits here already."""
+    subject, successor = desk(), desk()
+    subject.tell(Source.OUTCOMES, [labelled(1), labelled(5)])
+    subject.decide(at(1))
+    [state] = [value for value in subject.snapshot().values() if value]
+    successor.restore({"m": state})
+    successor.tell(Source.OUTCOMES, [labelled(1), labelled(5)])
+    successor.decide(at(5))
+    assert successor.status()["m"].fresh_labels == 40
+
+
 def test_a_dead_feed_lets_facts_wait_within_a_bound() -> None:
     subject = desk()
     for tick in range(2 * MAX_FACTS):
