@@ -105,7 +105,7 @@ class _Model:
     def _next(self, until: int, latest: int | None) -> int | None:
         waiting = self._state.waiting
         known = waiting[0][1].tick if waiting and waiting[0][1].tick <= until else None
-        due_us = self._retraining.due()
+        due_us = None if self._in_charge() is None else self._retraining.due()
         due = None if due_us is None else self._ticks.ending_at(due_us)
         horizon = until if latest is None else min(until, latest)
         # What is due at no particular time, for all input has ended, waits for a fact that is later still.

@@ -88,6 +88,18 @@ def test_a_version_that_is_let_go_of_by_all_is_in_charge_no_more() -> None:
     assert subject.status()["m"].version == "1"
 
 
+def test_while_no_version_is_in_charge_no_time_comes() -> None:
+    subject = desk()
+    subject.tell(Source.INPUTS, [labelled(1), drifting(2)])
+    assert len(subject.decide(at(10))) == 1
+    subject.tell(Source.INPUTS, [Fact(11, "m", "1", retired=True)])
+    assert subject.decide(at(24 * 30)) == []
+    subject.tell(Source.INPUTS, [drifting(24 * 31, "1", "b")])
+    [lapsed] = subject.decide(at(24 * 31))
+    assert isinstance(lapsed, Ended)
+    assert str(lapsed.end) == "lapsed"
+
+
 def test_outcomes_without_a_version_take_no_charge() -> None:
     subject = desk()
     subject.tell(Source.OUTCOMES, [labelled(1)])
