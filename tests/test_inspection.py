@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from streamdrift.records import OutputRecord
 from streamdrift.settings import Settings
 from streamdrift.topology import TopologyDriver
 from tests.support import fraud
+from tests.test_judging import classified
 
 MODEL = (MODEL_ID, MODEL_VERSION)
 
@@ -133,3 +135,36 @@ def test_what_is_in_effect_is_not_promoted_again(watching: Installation) -> None
 def test_nothing_is_promoted_where_there_is_nothing(learning: Installation, missing: str, *, window: bool) -> None:
     with pytest.raises(ConfigurationError, match=f"has no {missing}"):
         learning.promote(window=window)
+
+
+@pytest.fixture
+def benchmarked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installation:
+    """With a baseline whose table had labels."""
+    measured = replace(fraud.fraud_baseline(), measured=classified())
+    monkeypatch.setattr(fraud, "fraud_baseline", lambda: measured)
+    return Installation(tmp_path, 3_500, baseline=True).patch(monkeypatch)
+
+
+def test_benchmarks_and_labels_of_the_training_table_are_shown(benchmarked: Installation) -> None:
+    text = benchmarked.show(MODEL_VERSION)
+    assert "  outcomes: binary, 1,000 labels: legit 90.0%, fraud 10.0%, positive is fraud" in text
+    assert "    recall 0.8 ± 0.04 of 1,000" in text
+    [shown] = json.loads(benchmarked.show(as_json=True))
+    assert shown["outcome"] == {"task": "binary", "classes": ["legit", "fraud"]}
+    assert {"metric": "recall", "value": 0.8, "standard_error": 0.04, "n": 1_000} in shown["benchmarks"]
+    assert shown["labels"] == {"n": 1_000, "classes": {"legit": 900, "fraud": 100}}
+
+
+def test_a_promoted_baseline_keeps_the_benchmarks_of_the_training_table(
+    benchmarked: Installation, tmp_path: Path
+) -> None:
+    benchmarked.promote(window=True, to=tmp_path / "recent.json")
+    recent = Baseline.read(tmp_path / "recent.json")
+    assert recent.measured == classified()
+    assert recent.id != fraud.fraud_baseline().id
+
+
+def test_without_labels_neither_is_shown(watching: Installation) -> None:
+    assert "outcomes" not in watching.show()
+    [shown] = json.loads(watching.show(as_json=True))
+    assert (shown["outcome"], shown["benchmarks"], shown["labels"]) == (None, [], None)
