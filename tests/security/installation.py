@@ -68,7 +68,7 @@ class Installation(Site):
             {"topic": self.labels, "kind": "labels"},
         ]
         topics = {"topics.join": f"{self.name}-join", "topics.rekeyed": f"{self.name}-rekeyed"}
-        return self.with_scram(sources=sources, **topics, **_POLICIES)
+        return self.with_scram(sources=sources, **topics, **POLICIES)
 
     def secret(self, value: str) -> dict[str, str]:
         """``value`` in a file, as the configuration names it."""
@@ -107,8 +107,8 @@ class Installation(Site):
         assert expected
 
 
-_POLICIES: Final = {f"models.{MODEL_ID}.retraining.policies.weekly.schedule": "0 3 * * 0"}
-"""Without policies, the topic of retraining requests is not used."""
+POLICIES: Final = {f"models.{MODEL_ID}.retraining.policies.hourly.schedule": "0 * * * *"}
+"""With these, the topic of retraining requests is used, and written to within an hour of traffic."""
 _STAGES: Final = ("summarise", "rekey", "join", "detect")
 _DEFAULTS: Final = {
     "kafka.bootstrap_servers": "localhost:9092",

@@ -23,7 +23,7 @@ from streamdrift.records import OutputRecord
 from streamdrift.settings import Settings
 from streamdrift.stages import detect
 from streamdrift.stages.inputs import CONTROL_HEADER, END_OF_STREAM
-from tests.security.installation import HOURS, Installation, shipped
+from tests.security.installation import HOURS, POLICIES, Installation, shipped
 from tests.support import fraud
 from tests.support.secured_kafka import SERVICE, SUBSCRIBER, SecuredKafka
 from tests.support.waiting import wait_until
@@ -57,6 +57,7 @@ def test_with_a_client_certificate_the_service_alerts_and_uses_every_permission_
             "ssl.certificate.location": str(identity.certificate),
             "ssl.key.location": str(identity.key),
         },
+        **POLICIES,
     )
     here.prepare(settings)
     denied_before = secured_kafka.denied(SERVICE)
