@@ -33,8 +33,8 @@ def test_retraining_requests_have_a_topic_where_a_model_has_policies(tmp_path: P
 def test_every_topic_of_the_service_is_in_the_list_of_permissions(tmp_path: Path) -> None:
     with ACLS.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    with_labels = SMALLEST.replace("}]", "}, {topic: labels, kind: labels}]") + POLICY
-    specs = topic_specs(settings(tmp_path, with_labels))
+    everything = SMALLEST.replace("}]", ", rekey: true}, {topic: labels, kind: labels}]") + POLICY
+    specs = topic_specs(settings(tmp_path, everything))
     permitted = {(row["name"], row["operation"]) for row in rows if row["who"] == "service"}
     for spec in specs:
         assert {(spec.name, access.name.title()) for access in spec.access} <= permitted
