@@ -43,7 +43,7 @@ def shown(*objects: object) -> str:
 def test_the_live_view_shows_the_metrics_of_a_version_next_to_their_benchmarks() -> None:
     display = LiveDisplay(Console(width=140, height=60))
     display.retraining(REQUESTED)
-    text = shown(display._render(Picture(1.0, 10, 100, None, None, outcomes())))
+    text = shown(display._render(Picture(1.0, 10, 100, None, outcomes=outcomes())))
     assert "version 8   accuracy 0.9" in text
     assert "(benchmark 0.900, tolerance 0.05)" in text
     assert "version 7: recall is worse than its benchmark" in text

@@ -263,16 +263,16 @@ def _picture(feed: Feed, elapsed: float, status: Snapshot) -> Picture:
         progress.predictions,
         feed.plan.predictions,
         progress.event_time_us,
-        _model(status),
+        _models(status),
         sorted(outcomes, key=lambda each: int(each.model_version)),
         waiting,
     )
 
 
-def _model(status: Snapshot) -> ModelStatus | None:
-    """The version in service."""
+def _models(status: Snapshot) -> list[ModelStatus]:
+    """The versions that have had events, the newest last."""
     models = [model for model in status.models if model.model_id == MODEL_ID and model.events]
-    return max(models, key=lambda model: int(model.model_version), default=None)
+    return sorted(models, key=lambda model: int(model.model_version))
 
 
 def _judged(status: Snapshot) -> int:

@@ -67,12 +67,17 @@ class Picture:
     total: int
     event_time_us: int | None
     """Time of the last event that was sent."""
-    model: ModelStatus | None = None
-    """The version in service; None while nothing of it is known, or nobody watches."""
+    models: Sequence[ModelStatus] = ()
+    """Versions of the watched model that have had events, the newest last; none while nothing is known of it."""
     outcomes: Sequence[OutcomeStatus] = ()
     """What labels said of each version."""
     waiting_for: str | None = None
     """What the demo waits for, once all is sent."""
+
+    @property
+    def model(self) -> ModelStatus | None:
+        """The version in service."""
+        return self.models[-1] if self.models else None
 
 
 class Display(Protocol):
@@ -147,7 +152,7 @@ class LiveDisplay:
 
     def show(self, picture: Picture) -> None:
         if picture.model is not None:
-            self._sample(picture.model)
+            self._sample(picture.model, sum(model.ticks_closed for model in picture.models))
         if self._live is not None:
             self._live.update(self._render(picture), refresh=True)
 
@@ -162,10 +167,10 @@ class LiveDisplay:
             self._live.stop()
             self._live = None
 
-    def _sample(self, model: ModelStatus) -> None:
-        due = model.ticks_closed // TICKS_A_SPARK > self._sampled
+    def _sample(self, model: ModelStatus, ticks_closed: int) -> None:
+        due = ticks_closed // TICKS_A_SPARK > self._sampled
         if due:
-            self._sampled = model.ticks_closed // TICKS_A_SPARK
+            self._sampled = ticks_closed // TICKS_A_SPARK
         for feature in model.features:
             psi = feature.effects.get("psi", 0.0)
             self._peaks[feature.name] = max(psi, self._peaks.get(feature.name, 0.0))
@@ -174,9 +179,9 @@ class LiveDisplay:
 
     def _render(self, picture: Picture) -> RenderableType:
         header = Panel(_header(picture), title="streamdrift demo", title_align="left", subtitle="  ".join(self._lines))
-        of_outcomes = [incident for outcomes in picture.outcomes for incident in outcomes.incidents]
-        of_inputs = picture.model.incidents if picture.model else ()
-        incidents = sorted((*of_inputs, *of_outcomes), key=lambda i: (i.started_us, i.kind))[-INCIDENTS_SHOWN:]
+        told = [incident for model in picture.models for incident in model.incidents]
+        told += [incident for outcomes in picture.outcomes for incident in outcomes.incidents]
+        incidents = sorted(told, key=lambda incident: (incident.started_us, incident.kind))[-INCIDENTS_SHOWN:]
         performance = [_performance_line(outcomes) for outcomes in picture.outcomes]
         below = Group(
             Text("Performance", style="bold"),
@@ -258,7 +263,7 @@ def _step_line(step: str, time: datetime | None) -> Text:
 def _header(picture: Picture) -> RenderableType:
     grid = Table.grid(padding=(0, 3, 0, 0))
     rate = picture.sent / picture.elapsed if picture.elapsed > 0 else 0.0
-    read = picture.model.events if picture.model else 0
+    read = sum(model.events for model in picture.models)
     grid.add_row(
         ProgressBar(total=picture.total, completed=picture.sent, width=24),
         f"event time {_time(picture.event_time_us)}",
