@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -40,6 +40,8 @@ from streamdrift.joining.queues import Place, Queue
 from streamdrift.joining.state import FORMAT, STATE, VERSIONS, Kept, State, Versions, read
 from streamdrift.records import TopicPartition
 
+_DAMAGED: Final = "DAMAGED"
+"""A file in the directory of a store that must not be opened again: some damage shows only where it is read."""
 _AFTER_ROWS: Final = b"s"
 _QUEUE: Final = b"q"
 _CHANGELOG: Final = b"c"
@@ -164,12 +166,13 @@ class RocksStores:
     def open(self, tp: TopicPartition) -> RocksStore:
         """Raises ``StoreDamaged``, and ``StateError`` for a store that another process has open.
 
-        A store that was not written for ``FRESH_FOR`` is made anew: its changelog may have forgotten by now what was
-        removed meanwhile.
+        A store that was found damaged while it was open is made anew; and one that was not written for ``FRESH_FOR``:
+        its changelog may have forgotten by now what was removed meanwhile.
         """
         directory = self._of(tp)
         written = max((file.stat().st_mtime for file in directory.glob("*.log")), default=None)
-        if written is not None and not self._clock() - written < FRESH_FOR:
+        too_old = written is not None and not self._clock() - written < FRESH_FOR
+        if too_old or (directory / _DAMAGED).exists():
             discard(directory)
         return RocksStore(directory, self._memory)
 
@@ -225,4 +228,6 @@ def _telling(directory: Path) -> Iterator[None]:
         text = str(error)
         if "lock" in text and text.startswith("IO error"):
             raise StateError(f"another process has {directory} open: {text}") from None
+        with suppress(OSError):
+            (directory / _DAMAGED).touch()
         raise StoreDamaged(f"{directory}: {text}") from None

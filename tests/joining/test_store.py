@@ -203,3 +203,15 @@ def test_a_store_that_was_not_written_for_long_is_made_anew(tmp_path: Path) -> N
     anew = stores.open(tp)
     assert anew.changelog_offset == 0, "its changelog may have forgotten what was removed"
     anew.close()
+
+
+def test_a_store_that_was_found_damaged_while_it_was_open_is_made_anew(tmp_path: Path) -> None:
+    stores, tp = RocksStores(tmp_path, 24 << 20, time.time), TopicPartition("changelog", 0)
+    store = stores.open(tp)
+    store.commit({key_of("m", "a"): b"x"}, {}, (), State(), (), 7)
+    store.close()
+    with pytest.raises(StoreDamaged):
+        store.get([key_of("m", "a")])  # closed is as good as broken
+    again = stores.open(tp)
+    assert again.changelog_offset == 0
+    again.close()

@@ -255,6 +255,15 @@ def test_the_end_of_both_streams_lets_go_of_everything_and_says_so_last() -> Non
     assert joined.driver.join.status()[0].late == 1
 
 
+def test_what_ends_in_the_commit_that_it_came_in_is_let_go_of_before_the_end_is_told() -> None:
+    joined = Joined()
+    joined.send(*(prediction(f"p{i}", i) for i in range(50)), label("nobody", 10))
+    joined.end()
+    fates = joined.fates
+    assert (fates[Fate.EXPIRED], fates[Fate.ORPHAN], joined.pending) == (50, 1, 0)
+    assert joined.never_in_a_closed_tick(TICK_US)
+
+
 def test_only_sources_that_honour_it_end_at_a_marker() -> None:
     sources = [{"topic": PREDICTIONS, "kind": "predictions"}, {"topic": LABELS, "kind": "labels"}]
     joined = Joined(labelled.settings(sources=sources))
