@@ -17,7 +17,7 @@ from streamdrift.records import TopicPartition
 from streamdrift.settings import Settings
 from streamdrift.summaries.coverage import Fate
 from streamdrift.summaries.outcome_summary import AnySummary, OutcomeKey
-from streamdrift.ticks import NEVER
+from streamdrift.ticks import END_OF_TIME, NEVER
 from streamdrift.topology import TopologyDriver
 
 START_S = 1_700_000_000
@@ -143,7 +143,7 @@ class Joined:
                         watermarks[place] = max(p.watermark, watermarks.get(place, NEVER))
                 elif isinstance(entry, OutcomePart):
                     closed = min(watermarks.values()) if len(watermarks) == 2 * self.partitions else NEVER
-                    if (entry.key.tick + 1) * tick_us <= closed:
+                    if closed == END_OF_TIME or (entry.key.tick + 1) * tick_us <= closed:
                         return False
         return True
 
