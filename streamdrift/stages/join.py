@@ -106,8 +106,8 @@ class _Owned:
     """What must be written to the changelog before all else."""
     halves: dict[str, InputPartition] = field(default_factory=dict)
     """By topic."""
-    handed_out: bool = False
-    """Whether a result awaits that it is carried out."""
+    handed_out: int | None = None
+    """Records of the changelog that wait for being carried out; None: nothing does."""
     more: bool = False
     """Whether more was due than went into the last commit."""
 
@@ -357,12 +357,13 @@ class Joiner:
         outputs = [record for half in halves.values() for record in half.dead_letters]
         outputs += self._outcome_records(results.values())
         outputs += self._progress_records(halves, watermarks)
-        state = [record for place, owned in changed.items() for record in self._changes(place, owned, results[place])]
+        changes = {place: list(self._changes(place, owned, results[place])) for place, owned in changed.items()}
+        state = list(chain.from_iterable(changes.values()))
         offsets = {tp: half.position(watermarks[tp], final=final) for tp, half in halves.items()}
         for half in halves.values():
             half.changed, half.unmarked, half.dead_letters = False, False, []
-        for owned in changed.values():
-            owned.handed_out, owned.owed, owned.more = True, (), not owned.join.settled
+        for place, owned in changed.items():
+            owned.handed_out, owned.owed, owned.more = len(changes[place]), (), not owned.join.settled
         return Commit(outputs, offsets, state, more=any(owned.more for owned in changed.values()))
 
     def _is_due(self, now: float) -> bool:
@@ -373,8 +374,13 @@ class Joiner:
 
     def carried_out(self, ends: Mapping[TopicPartition, int]) -> None:
         for place, owned in self._owned.items():
-            if owned.handed_out:
-                owned.handed_out = False
+            if owned.handed_out is not None:
+                expected, owned.handed_out = owned.store.changelog_offset + owned.handed_out, None
+                if ends[place] != expected:
+                    raise StateError(
+                        f"somebody else has written to {place.topic}[{place.partition}] (its end is {ends[place]}, not "
+                        f"{expected}): a member that was taken for dead? A start reads what is there now"
+                    )
                 owned.join.commit(ends[place])
 
     def _outcome_records(self, results: Collection[Result]) -> Iterator[OutputRecord]:

@@ -334,6 +334,14 @@ def test_offsets_beyond_a_changelog_that_was_lost_are_an_error() -> None:
         fresh.join.assigned(TopicPartition(PREDICTIONS, 0), Position(5, "w1:0", committed=True), {})
 
 
+def test_a_changelog_that_somebody_else_writes_to_is_an_error() -> None:
+    joined = Joined()
+    joined.run(prediction("a", 0))
+    joined.driver._changelog.append(TopicPartition("streamdrift-join-labels", 0), b"r" + bytes(16), None)
+    with pytest.raises(StateError, match="somebody else has written"):
+        joined.run(prediction("b", 1))
+
+
 def test_unequal_partition_counts_are_an_error() -> None:
     joined = Joined()
     assert joined.driver.join is not None
