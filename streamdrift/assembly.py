@@ -15,7 +15,8 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from threading import Event, Thread
 from types import FrameType
 from typing import Final
@@ -414,16 +415,26 @@ class Service:
             require_equal_placing(self._cluster, pair, counts[pair.labels.topic])
 
     def _add_join(self) -> None:
+        if self._topology.join is None:
+            return
         changelog = ChangelogReader(self._cluster)
-        join = self._settings.join
-        directory = join.path or Path(self._clients.enter_context(TemporaryDirectory(prefix="streamdrift-join-")))
-        self._join = self._topology.new_join(RocksStores(directory, join.memory_bytes, self._clock), changelog)
+        stores = RocksStores(self._join_directory(), self._settings.join.memory_bytes, self._clock)
+        self._join = self._topology.new_join(stores, changelog)
         if self._join is not None:
             starts = start_points(self._settings, self._clock())
             if rekey := self._topology.new_rekey():
                 self._add(rekey, starts.__getitem__)
             loop = self._add(self._join, lambda topic: starts.get(topic, StartFrom.EARLIEST))
             changelog.beat = loop.beat
+
+    def _join_directory(self) -> Path:
+        """Where the join keeps what waits; of its own and removed at the stop, unless the configuration names one."""
+        if self._settings.join.path:
+            return self._settings.join.path
+        directory = mkdtemp(prefix="streamdrift-join-")
+        # A stage that is left behind at the stop still writes there, and keeps it.
+        self._clients.callback(rmtree, directory, ignore_errors=True)
+        return Path(directory)
 
     def _add(self, stage: Stage, start_from: Start | Callable[[str], Start]) -> StageLoop:
         committer = self._clients.enter_context(AtLeastOnce(self._cluster))
