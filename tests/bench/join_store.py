@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from streamdrift.assembly import settle
 from streamdrift.codecs.source import EventTime, Source
 from streamdrift.events import SourceKind
 from streamdrift.joining.rows import Predicted, Prediction, encode_row, key_of
@@ -203,6 +204,7 @@ def main() -> None:
     parser.add_argument("rows", type=int, nargs="?", default=500_000)
     parser.add_argument("--bare", action="store_true", help="the store alone")
     options = parser.parse_args()
+    settle()
     bench = bench_store if options.bare else bench_join
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
