@@ -386,7 +386,7 @@ class Service:
 
     def _prepare(self) -> None:
         if not template.prepare():
-            self._log.info("messages are decoded without streamdrift[compiled], at half the speed")
+            self._log.info("streamdrift[compiled] is not installed: all messages are decoded, more slowly")
         settings = self._settings
         counts = partition_counts(self._cluster, [source.topic for source in settings.sources])
         for source in settings.sources:
