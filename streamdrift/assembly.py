@@ -45,10 +45,11 @@ from streamdrift.kafka.permissions import Access
 from streamdrift.kafka.placing import require_equal_placing
 from streamdrift.kafka.tokens import Tokens, token_function
 from streamdrift.kafka.topics import TopicSpec, ensure_topics, partition_counts
-from streamdrift.learning import LearningConfig, WarmUp
+from streamdrift.learning import LearningConfig
 from streamdrift.monitor import MonitorConfig
 from streamdrift.outcome_fold import OutcomesConfig
 from streamdrift.quantities import Duration
+from streamdrift.sensitivity import WarmUp
 from streamdrift.settings import Settings
 from streamdrift.stages.detect import Detect, DetectConfig
 from streamdrift.stages.join import Joiner, require_equal_counts

@@ -24,6 +24,8 @@ NOTABLE_SHIFT_SD: Final = 0.1
 """Mean shifts below it are not what a person should look at."""
 MAX_HISTOGRAMS: Final = 50
 """Columns whose histograms an alert carries, the strongest ones: brokers refuse records over a megabyte."""
+BEFORE_MONITORING: Final = -1
+"""The onset of what was there when the first event came."""
 _HISTOGRAMS: Final = ("baseline", "current")
 
 
@@ -37,6 +39,7 @@ class Contribution(msgspec.Struct, frozen=True):
     peak: float
     """Its largest strength in this incident."""
     onset: int
+    """The tick in which it began, or ``BEFORE_MONITORING``."""
     quality: bool
     """Whether missing, unseen and mistyped values make more than half of the change."""
     phrase: str
@@ -74,20 +77,21 @@ def _time(time_us: int) -> datetime:
 def describe(finding: Finding, grid: Grid, reference: Reference | None, ticks: Ticks) -> Contribution:
     """What can be said of a finding that is an alarm."""
     column = grid.columns[finding.column]
+    onset = BEFORE_MONITORING if finding.onset is None else finding.onset
     data: dict[str, Any] = {
         "feature": column.name,
         "detector": finding.detector,
         "calibrated": finding.calibrated,
         "evidence_ratio": finding.evidence_ratio,
         "effect": {},
-        "onset": rfc3339(finding.onset * ticks.length_us),
+        "onset": "before_monitoring" if onset == BEFORE_MONITORING else rfc3339(onset * ticks.length_us),
     }
     phrase, psi, quality = f"{column.name} changed according to {finding.detector}", 0.0, False
     if finding.window is not None and reference is not None:
         view = _View(reference, finding.window, finding.column)
         psi, quality, phrase = view.effect.get("psi", 0.0), view.is_quality, view.phrase()
         data |= {"effect": view.effect | view.rates(), **view.histograms()}
-    return Contribution(finding.column, finding.detector, column.name, psi, psi, finding.onset, quality, phrase, data)
+    return Contribution(finding.column, finding.detector, column.name, psi, psi, onset, quality, phrase, data)
 
 
 def evidence_data(contributions: Sequence[Contribution]) -> dict[str, list[dict[str, Any]]]:
@@ -107,7 +111,7 @@ def sentence(contributions: Sequence[Contribution], kind: str, resolution: str |
     what = "feature" if first.shortfall is None else "metric"
     more = f"; {len(names):,} other {what}{'s' if len(names) > 1 else ''} with it" if names else ""
     if resolution is None:
-        return f"{first.phrase} since {_minute(first.onset * ticks.length_us)}{more}"
+        return f"{first.phrase} since {_began(first.onset, ticks)}{more}"
     if resolution == "version_retired":
         end = "is watched no more"
     elif resolution != "recovered":
@@ -118,8 +122,12 @@ def sentence(contributions: Sequence[Contribution], kind: str, resolution: str |
         end = "is close to the baseline again"
     else:
         end = "has not changed any further"
-    since = _minute(min(c.onset for c in contributions) * ticks.length_us)
+    since = _began(min(c.onset for c in contributions), ticks)
     return f"{first.feature} {end} ({kind.replace('_', ' ')} since {since}){more}"
+
+
+def _began(onset: int, ticks: Ticks) -> str:
+    return "before monitoring began" if onset == BEFORE_MONITORING else _minute(onset * ticks.length_us)
 
 
 def _minute(time_us: int) -> str:

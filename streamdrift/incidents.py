@@ -141,8 +141,6 @@ class Subject:
     model_version: str
     segment: Mapping[str, str]
     baseline_id: str | None
-    state: str = "watching"
-    """``learning`` or ``calibrating`` while there is no baseline yet: then only River's alarms open incidents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +175,8 @@ class Incidents:
         self._columns = columns
         self._open: dict[DriftKind, Incident] = {}
         self._corroborating: list[Corroboration] = []
+        self.model_state = "watching"
+        """``learning`` or ``calibrating`` while no budget of false alarms can be promised yet."""
 
     @property
     def open(self) -> Sequence[Incident]:
@@ -338,7 +338,7 @@ class Incidents:
             "corroborating": self._support(onset - max(0, incident.started - onset), ordered),
             "event_time": rfc3339(self._ticks.end_us(tick)),
             "baseline_id": self._subject.baseline_id,
-            "model_state": self._subject.state,
+            "model_state": self.model_state,
         }
         if ended:
             data["resolution"] = resolution

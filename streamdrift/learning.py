@@ -25,8 +25,8 @@ from streamdrift.errors import StateError
 from streamdrift.gridding import Reason, columns_of, distinct
 from streamdrift.grids import Column, Grid, Role, Unmonitored
 from streamdrift.packing import pack, unpack
+from streamdrift.sensitivity import WarmUp
 from streamdrift.summaries import Moments, Names, Row, Summary
-from streamdrift.ticks import MICROSECONDS
 
 ROWS_FOR_GRID: Final = 2_000
 """Events from which a grid is cut: enough for quantiles, and for categories of a hundredth."""
@@ -39,21 +39,10 @@ MIN_VALUES: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
-class WarmUp:
-    """How much traffic a learned baseline counts."""
-
-    events: int = 20_000
-    at_most_us: int = 7 * 86_400 * MICROSECONDS
-    """Longest time to count, in event time from the model's first tick on."""
-    at_least: int = 200
-    """Fewest events that make a baseline, however long it takes."""
-
-
-@dataclass(frozen=True, slots=True)
 class LearningConfig:
     """How the baseline of one model is learned."""
 
-    warm_up: WarmUp = WarmUp()
+    warm_up: WarmUp = field(default_factory=WarmUp)
     watched: Callable[[str], bool] = lambda _: True
     """Whether a feature of this name is to be watched."""
     raw: Collection[str] = ()

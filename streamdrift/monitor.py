@@ -7,13 +7,14 @@ nothing else. A snapshot taken between two ticks and restored elsewhere goes on 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
 from streamdrift.baselines import Baseline
-from streamdrift.detectors import table
+from streamdrift.detectors import build
 from streamdrift.detectors.detector import Detector, Finding, Ticks
 from streamdrift.errors import StateError
 from streamdrift.evidence import MAX_UNSEEN_NAMED
@@ -23,6 +24,7 @@ from streamdrift.incident_history import IncidentHistory
 from streamdrift.incidents import Alert, Incidents, Severity, Subject, sighting
 from streamdrift.published import PANES, PublishedWindow
 from streamdrift.retraining import IncidentNow
+from streamdrift.sensitivity import Sensitivity
 from streamdrift.status import FeatureState, FeatureStatus, ModelState, ModelStatus
 from streamdrift.streams import RiverStream, watches
 from streamdrift.summaries import Moments, Summary
@@ -30,7 +32,9 @@ from streamdrift.summaries.names import MAX_NAMES
 from streamdrift.ticks import MICROSECONDS
 from streamdrift.windows import PUBLISHED_BINS, WINDOW_BINS, Reference, Window
 
-SNAPSHOT_VERSION: Final = 1
+SNAPSHOT_VERSION: Final = 2
+INPUTS: Final = 0.8
+"""Share of a model's budget of false alarms that its inputs have; the rest is for its outcomes."""
 REBASELINED: Final = "rebaselined"
 VERSION_RETIRED: Final = "version_retired"
 
@@ -43,6 +47,30 @@ class MonitorConfig:
     window_us: int
     """Length of the window of published effects."""
     river: Sequence[RiverStream] = ()
+    sensitivity: Sensitivity = field(default_factory=Sensitivity)
+
+
+class _Alarm(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """A column that a detector holds in alarm."""
+
+    column: int
+    detector: str
+    calibrated: bool
+    evidence_ratio: float
+    onset: int | None
+    confirmed: bool
+
+    def finding(self, window: Window | None) -> Finding:
+        return Finding(
+            self.column,
+            self.detector,
+            self.calibrated,
+            alarm=True,
+            evidence_ratio=self.evidence_ratio,
+            onset=self.onset,
+            window=window,
+            confirmed=self.confirmed,
+        )
 
 
 class _Snapshot(msgspec.Struct, frozen=True):
@@ -60,7 +88,7 @@ class _Snapshot(msgspec.Struct, frozen=True):
     published: Any
     river: dict[str, Any]
     incidents: Any
-    evidence: dict[int, float]
+    alarms: list[_Alarm]
 
 
 class Monitor:
@@ -84,18 +112,19 @@ class Monitor:
         self.grid: Grid = baseline.grid if baseline else grid or blind_grid(model_id, model_version)
         reference = self.reference = Reference(baseline) if baseline else None
         self._detectors: dict[str, Detector] = (
-            {name: build(reference, self._ticks) for name, build in table().items()} if reference else {}
+            build(reference, self._ticks, config.sensitivity.part(INPUTS)) if reference else {}
         )
         self._published = PublishedWindow(reference, self._ticks, config.window_us) if reference else None
         self._streams = watches(config.river, self.grid, config.window_us, self._ticks)
-        subject = Subject(model_id, model_version, {}, baseline.id if baseline else None, self.state)
+        subject = Subject(model_id, model_version, {}, baseline.id if baseline else None)
         self._incidents = Incidents(subject, self._ticks, len(self.grid.columns))
         self.fence: int | None = None
         """The last tick that was closed here."""
         self._events = 0
         self._first_tick: int | None = None
         self._last_event_tick: int | None = None
-        self._evidence: dict[int, float] = {}
+        self._alarms: dict[tuple[int, str], _Alarm] = {}
+        """What detectors hold in alarm, as of their last word on it."""
         self._left_over: Sequence[Finding] = ()
         self._history = IncidentHistory(self._ticks)
         self._state_bytes = 0
@@ -104,7 +133,8 @@ class Monitor:
     def state(self) -> ModelState:
         """Whether it watches, or what is missing for it."""
         if self.baseline:
-            return ModelState.WATCHING
+            calibrated = all(detector.calibrated for detector in self._detectors.values())
+            return ModelState.WATCHING if calibrated else ModelState.CALIBRATING
         return ModelState.LEARNING if self.grid.blind else ModelState.CALIBRATING
 
     def close(self, tick: int, summary: Summary | None) -> list[Alert]:
@@ -117,11 +147,11 @@ class Monitor:
         if summary:
             self._events += summary.events
             self._last_event_tick = tick
-        if self._published:
-            self._published.close(tick, window)
-        findings = [*self._left_over, *self._detect(tick, window), *self._listen(tick, summary)]
+        completed = self._published is not None and self._published.close(tick, window)
+        findings = [*self._left_over, *self._detect(tick, window, again=completed), *self._listen(tick, summary)]
         self._left_over = ()
         seen = (sighting(finding, self.grid, self.reference, self._ticks) for finding in findings)
+        self._incidents.model_state = self.state
         alerts = self._incidents.close(tick, seen)
         self._history.remember(alerts)
         return alerts
@@ -175,11 +205,23 @@ class Monitor:
         """Those that are open."""
         return incidents_now(self._incidents.open)
 
-    def _detect(self, tick: int, window: Window | None) -> Iterator[Finding]:
+    def _detect(self, tick: int, window: Window | None, *, again: bool) -> Iterator[Finding]:
+        """What detectors find; ``again``: how the columns in alarm are now, although nothing changed for a detector."""
+        told: set[tuple[int, str]] = set()
         for detector in self._detectors.values():
             for finding in detector.close(tick, window):
-                self._evidence[finding.column] = finding.evidence_ratio
-                yield finding
+                key = finding.column, finding.detector
+                told.add(key)
+                if finding.alarm:
+                    self._alarms[key] = _Alarm(
+                        *key, finding.calibrated, finding.evidence_ratio, finding.onset, finding.confirmed
+                    )
+                else:
+                    self._alarms.pop(key, None)
+                    yield finding
+        for key, alarm in self._alarms.items():
+            if again or key in told:
+                yield alarm.finding(self._published.since(alarm.onset) if self._published else None)
 
     def _listen(self, tick: int, summary: Summary | None) -> Iterator[Finding]:
         for stream in self._streams:
@@ -206,7 +248,7 @@ class Monitor:
                 self._published.state() if self._published else None,
                 {stream.key: stream.state() for stream in self._streams},
                 self._incidents.state(),
-                self._evidence,
+                list(self._alarms.values()),
             )
         )
         self._state_bytes = len(data)
@@ -227,7 +269,7 @@ class Monitor:
         self.fence = saved.fence
         self._events, self._first_tick = saved.events, saved.first_tick
         self._last_event_tick = saved.last_event_tick
-        self._evidence = saved.evidence
+        self._alarms = {(alarm.column, alarm.detector): alarm for alarm in saved.alarms}
         # A detector that this version does not have is dropped; one that is new here starts with nothing.
         for name, detector in self._detectors.items():
             if name in saved.detectors:
@@ -244,9 +286,10 @@ class Monitor:
     def _abandoned(self) -> Iterator[Finding]:
         """The end of alarms whose detector is not configured any more: nobody else would ever end them."""
         watched = {(stream.index, stream.name) for stream in self._streams}
+        detectors = {name for detector in self._detectors.values() for name in detector.names}
         for incident in self._incidents.open:
             for c in incident.contributions.values():
-                if c.detector not in self._detectors and (c.column, c.detector) not in watched:
+                if c.detector not in detectors and (c.column, c.detector) not in watched:
                     yield Finding(c.column, c.detector, False, False, 0.0, c.onset, None)  # noqa: FBT003 — neither calibrated nor in alarm
 
     # Status
@@ -278,6 +321,7 @@ class Monitor:
                 for column in self.grid.columns:
                     yield FeatureStatus(column.name, str(column.kind), str(column.role), FeatureState.LEARNING)
             return
+        evidence, strongest = self._evidence()
         by_severity = sorted(self._incidents.open, key=lambda incident: incident.severity)
         severity = {c.column: incident.severity for incident in by_severity for c in incident.contributions.values()}
         for i, column in enumerate(self.grid.columns):
@@ -287,8 +331,22 @@ class Monitor:
                 state = _STATES[severity[i]]
             shown: Mapping[str, Any] = {} if view is None else view
             yield FeatureStatus(
-                column.name, str(column.kind), str(column.role), state, evidence_ratio=self._evidence.get(i), **shown
+                column.name,
+                str(column.kind),
+                str(column.role),
+                state,
+                evidence_ratio=evidence[i],
+                detector=strongest[i],
+                **shown,
             )
+
+    def _evidence(self) -> tuple[Sequence[float | None], Sequence[str]]:
+        """The largest evidence of each column over all detectors, and whose it is; None while they are calibrated."""
+        calibrated = {name: detector for name, detector in self._detectors.items() if detector.calibrated}
+        if not calibrated:
+            return [None] * len(self.grid.columns), [""] * len(self.grid.columns)
+        evidence, names = np.array([detector.evidence for detector in calibrated.values()]), list(calibrated)
+        return evidence.max(axis=0).tolist(), [names[i] for i in evidence.argmax(axis=0).tolist()]
 
 
 _STATES: Final = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -107,3 +107,18 @@ def unpack(data: bytes) -> NDArray[np.int64]:
     if not data or data[0] not in _WIDTHS:
         raise ValueError("not packed integers")
     return np.frombuffer(data, dtype=f"<i{data[0]}", offset=1).astype(np.int64)
+
+
+def pack_floats(array: NDArray[np.float32] | NDArray[np.float64]) -> bytes:
+    """A float array as bytes, to the bit: its item size, then its items."""
+    return bytes([array.dtype.itemsize]) + np.ascontiguousarray(array).tobytes()
+
+
+def unpack_floats(data: bytes, shape: tuple[int, ...], dtype: type[np.float32 | np.float64]) -> NDArray[Any]:
+    """What ``pack_floats`` was given. Raises ``ValueError`` for another shape or type, and for what is not finite."""
+    if not data or data[0] != np.dtype(dtype).itemsize:
+        raise ValueError("not the items that were packed")
+    array = np.frombuffer(data, dtype=dtype, offset=1).reshape(shape).copy()
+    if not np.isfinite(array).all():
+        raise ValueError("numbers that are not finite")
+    return array

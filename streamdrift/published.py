@@ -7,6 +7,9 @@ It spans the configured time (1 h by default) in at most twelve panes and slides
 
 Where traffic is slow, panes are merged instead of dropped, so that the window reaches back to 1,000 events with no more
 panes. Below that there is no data, never a number.
+
+The pane that is filling is kept in parts, the newest one a tick long and older ones ever longer, so that what came
+since the onset of a change can be shown at once, and alone.
 """
 
 from __future__ import annotations
@@ -30,6 +33,10 @@ from streamdrift.windows import Reference, Window, WindowState, to_state
 PANES: Final = 12
 ENOUGH: Final = 1_000
 """Events below which scores are noise."""
+SHOWN: Final = 50
+"""Fewest events to be shown of a change: rather some from before it than fewer."""
+PARTS: Final = 3
+"""Parts of one length in the pane that is filling, before two of them are joined."""
 
 
 class _Pane(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -41,7 +48,8 @@ class _Pane(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
 
 class _State(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     panes: list[_Pane]
-    filling: WindowState | None
+    filling: list[_Pane]
+    names: dict[int, dict[str, int]]
     until: int
 
 
@@ -53,7 +61,9 @@ class PublishedWindow:
         self._span = max(1, -(-window_us // ticks.length_us))
         self._ticks_a_pane = -(-self._span // PANES)
         self._panes: list[tuple[int, int, Window]] = []
-        self._filling: Window | None = None
+        self._filling: list[tuple[int, int, Window]] = []
+        self._names = Names()
+        """Of the last complete pane."""
         self._until = 0
         self._columns: list[Mapping[str, Any] | None] | None = None
 
@@ -67,28 +77,57 @@ class PublishedWindow:
         """Everything in the window as it is published."""
         return reduce(add, (window for _, _, window in self._panes), self._reference.empty())
 
-    def close(self, tick: int, window: Window | None) -> None:
-        """Take the events of a closed tick."""
-        if self._filling is not None and tick >= self._until:
+    def since(self, onset: int | None) -> Window:
+        """What came from the tick ``onset`` on, as far as it is kept; all of it if None."""
+        parts = [*self._panes, *self._filling]
+        place = len(parts)
+        while place and (onset is None or parts[place - 1][0] >= onset):
+            place -= 1
+        found = reduce(add, (window for _, _, window in parts[place:]), self._reference.empty())
+        if found.events < SHOWN and place:
+            found = parts[place - 1][2] + found
+        return replace(found, names=found.names + self._names)
+
+    def close(self, tick: int, window: Window | None) -> bool:
+        """Take the events of a closed tick; whether that completed a pane."""
+        completed = bool(self._filling) and tick >= self._until
+        if completed:
             self._complete()
         if window is not None:
-            if self._filling is None:
+            if not self._filling:
                 # Panes lie on a fixed raster of event time, so that their bounds do not depend on the first event.
                 self._until = (tick // self._ticks_a_pane + 1) * self._ticks_a_pane
-                self._filling = self._reference.empty()
-            # No score needs the names, and their length is in nobody's hands.
-            self._filling += replace(window, names=Names())
-        if self._filling is not None and tick >= self._until - 1:
+            self._filling.append((tick, tick + 1, window))
+            self._join()
+        if self._filling and tick >= self._until - 1:
             self._complete()
+            completed = True
+        return completed
 
     def due(self) -> int | None:
         """The last tick of the pane that is filling: scores are due at its close, events or not."""
-        return None if self._filling is None else self._until - 1
+        return self._until - 1 if self._filling else None
+
+    def _join(self) -> None:
+        """Join the two oldest of more than three parts of one length, which may make too many of the next."""
+        parts, end = self._filling, len(self._filling)
+        while end > PARTS:
+            size = (parts[end - 1][1] - parts[end - 1][0]).bit_length()
+            start = end
+            while start and (parts[start - 1][1] - parts[start - 1][0]).bit_length() <= size:
+                start -= 1
+            if end - start > PARTS:
+                (first, _, one), (_, stop, other) = parts[start : start + 2]
+                parts[start : start + 2] = [(first, stop, one + other)]
+                end = start + 1
+            else:
+                end = start
 
     def _complete(self) -> None:
-        assert self._filling is not None  # noqa: S101 — the caller looked
-        self._panes.append((self._until - self._ticks_a_pane, self._until, self._filling))
-        self._filling = None
+        pane = reduce(add, (window for _, _, window in self._filling))
+        # No score needs the names, and their length is in nobody's hands.
+        self._panes.append((self._until - self._ticks_a_pane, self._until, replace(pane, names=Names())))
+        self._filling, self._names = [], pane.names
         while len(self._panes) > 1 and self._can_do_without_oldest():
             self._panes.pop(0)
         if len(self._panes) > PANES:
@@ -123,9 +162,12 @@ class PublishedWindow:
 
     def state(self) -> object:
         """Values that MessagePack can hold."""
-        panes = [_Pane(start, stop, to_state(window)) for start, stop, window in self._panes]
-        filling = None if self._filling is None else to_state(self._filling)
-        return msgspec.to_builtins(_State(panes, filling, self._until), builtin_types=(bytes,))
+        panes, filling = (
+            [_Pane(start, stop, to_state(window)) for start, stop, window in parts]
+            for parts in (self._panes, self._filling)
+        )
+        names = {column: dict(names) for column, names in self._names.columns.items()}
+        return msgspec.to_builtins(_State(panes, filling, names, self._until), builtin_types=(bytes,))
 
     def restore(self, state: object) -> None:
         """Go on from ``state``. Raises ``StateError`` if that cannot be."""
@@ -134,9 +176,12 @@ class PublishedWindow:
         except msgspec.ValidationError as error:
             raise StateError(f"published window: {error}") from None
         window = self._reference.from_state
-        panes = [(pane.start, pane.stop, window(pane.window)) for pane in saved.panes]
-        filling = None if saved.filling is None else window(saved.filling)
-        self._panes, self._filling, self._until = panes, filling, saved.until
+        if not all(0 <= column < len(self._reference.grid.columns) for column in saved.names):
+            raise StateError("published window: it has names of other columns")
+        self._panes, self._filling = (
+            [(pane.start, pane.stop, window(pane.window)) for pane in parts] for parts in (saved.panes, saved.filling)
+        )
+        self._names, self._until = Names(saved.names), saved.until
         self._columns = None
 
 

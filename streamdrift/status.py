@@ -51,13 +51,13 @@ class FeatureStatus:
     effects: Mapping[str, float] = field(default_factory=dict)
     """By metric: psi, jensen_shannon, kolmogorov_smirnov, wasserstein, l_infinity."""
     evidence_ratio: float | None = None
-    """Lowest ratio of corrected PSI to threshold over the windows that must agree; 1 or more is an alarm."""
+    """The largest evidence of any detector over its threshold; 1 or more is an alarm. None while they calibrate."""
     missing_ratio: float | None = None
     unseen_ratio: float | None = None
     type_error_ratio: float | None = None
     mean: float | None = None
     baseline_mean: float | None = None
-    detector: str = "psi_windows"
+    detector: str = ""
     """Whose evidence ``evidence_ratio`` is."""
 
 

@@ -25,9 +25,10 @@ from streamdrift.fold_state import chunk_key, model_key
 from streamdrift.gridbook import baseline_record, grid_records
 from streamdrift.gridding import Reason
 from streamdrift.grids import SCORE, Grid, Kind, blind_grid
-from streamdrift.learning import LearningConfig, WarmUp, counted_on, grid_of
+from streamdrift.learning import LearningConfig, counted_on, grid_of
 from streamdrift.monitor import MonitorConfig
 from streamdrift.records import OutputRecord
+from streamdrift.sensitivity import WarmUp
 from streamdrift.status import FeatureState, ModelState, ModelStatus
 from streamdrift.streams import RiverStream
 from streamdrift.summaries import Row, Summary, SummaryKey

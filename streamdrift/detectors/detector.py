@@ -7,9 +7,14 @@ by how many processes, the traffic was read.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdrift.sensitivity import Sensitivity
 from streamdrift.windows import Reference, Window
 
 
@@ -26,10 +31,13 @@ class Finding:
     """Whether the column is in alarm as of this tick; it stays so until a finding says otherwise."""
     evidence_ratio: float
     """Evidence over the threshold of an alarm, as of this look: 1 or more is reason for one, less may keep one up."""
-    onset: int
-    """The tick at which the change most probably began; meaningless without an alarm."""
+    onset: int | None
+    """The tick at which the change most probably began, None if that was before monitoring; meaningless without an
+    alarm."""
     window: Window | None
     """What shows it; None where the detector keeps no counts."""
+    confirmed: bool = True
+    """Whether the evidence is also beyond what the budget of the whole fleet asks of a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,18 @@ class Ticks:
 class Detector(Protocol):
     """One detector of one model version. Built by a ``DetectorFactory`` from the table in the package."""
 
+    @property
+    def names(self) -> Collection[str]:
+        """The names that stand in its findings."""
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether its rate of false alarms is known by now."""
+
+    @property
+    def evidence(self) -> NDArray[np.float64]:
+        """Of each column the evidence over the threshold of an alarm, as of its last looks. Shape (columns,)."""
+
     def close(self, tick: int, window: Window | None) -> list[Finding]:
         """Take the events of a closed tick, None for a tick without any; say what is new.
 
@@ -69,4 +89,4 @@ class Detector(Protocol):
 class DetectorFactory(Protocol):
     """Builds a detector for a model version that has a baseline."""
 
-    def __call__(self, reference: Reference, ticks: Ticks) -> Detector: ...
+    def __call__(self, reference: Reference, ticks: Ticks, sensitivity: Sensitivity) -> Detector: ...

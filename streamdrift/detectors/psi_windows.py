@@ -101,6 +101,8 @@ class PsiWindows:
     """The rule above for all columns of one model version."""
 
     name: Final = "psi_windows"
+    names: Final = (name,)
+    calibrated: Final = CALIBRATED
 
     def __init__(self, reference: Reference, ticks: Ticks) -> None:
         self._reference = reference
@@ -114,6 +116,11 @@ class PsiWindows:
         """Corrected PSI over threshold of the last windows, newest last; once for each that a window counts."""
         self._onset = np.zeros(columns, dtype=np.int64)
         self._alarm = np.zeros(columns, dtype=np.bool_)
+
+    @property
+    def evidence(self) -> NDArray[np.float64]:
+        """The lowest ratio of the windows that must agree. Shape (columns,)."""
+        return np.asarray(self._ratios.min(axis=1), dtype=np.float64)
 
     def close(self, tick: int, window: Window | None) -> list[Finding]:
         if window is not None and window.events:

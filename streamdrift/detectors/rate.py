@@ -1,0 +1,348 @@
+"""Rate: whether something that is rare in the baseline has become more frequent, missing values above all.
+
+Of each column four rates are watched: of missing values, of categories that the baseline does not know, of values of
+the wrong type, and of numbers where the baseline has hardly any. With b the baseline's rate and what is tolerated on
+top of it, the null is "the rate is at most b". For each q of a few higher rates the likelihood ratio of k such values
+among n events is L = (q/b)^k·((1 − q)/(1 − b))^(n − k), and
+
+    R_q ← (R_q + λ)·L^(1/φ)          an alarm as soon as the mean of all R_q is 1 or more
+
+where λ is the budget of the time since the last look. While nothing has changed, R_q − Σλ is a supermartingale: the
+expected number of false alarms is at most the budget, at whatever times one looks (a Shiryaev–Roberts e-detector). φ is
+the over-dispersion of live traffic (``overdispersion``): with it the rule is calibrated rather than guaranteed.
+
+A finite baseline does not know its own rate: each ratio is divided by 1 + 4·sd(L)/√n₀, where sd(L) is that of one
+event. Without it, a baseline of 1,000 events gives hundreds of times the promised alarms.
+
+Here 500 events come a minute, of which one in a hundred is missing, and three from tick 60 on:
+
+>>> from streamdrift.events import Batch
+>>> from streamdrift.sensitivity import Sensitivity
+>>> from streamdrift.summaries import Summary
+>>> from streamdrift.tables import baseline_from_columns
+>>> from streamdrift.ticks import MICROSECONDS
+>>> rng = np.random.default_rng(1)
+>>> def ages(n, missing):
+...     return np.where(rng.random(n) < missing, np.nan, rng.normal(40, 12, n))
+>>> reference = Reference(baseline_from_columns({"age": ages(50_000, 0.01)}, model_id="shop", model_version="3"))
+>>> def window(missing, n=500):
+...     times, hashes, errors = np.zeros(n, np.int64), np.zeros(n, np.uint64), np.zeros((0, 2), np.int64)
+...     batch = Batch(reference.grid, times, hashes, ages(n, missing)[:, None], errors)
+...     return reference.reduce(Summary.of(batch))
+>>> detector = Rate(reference, Ticks(60 * MICROSECONDS), Sensitivity())
+>>> for tick in range(100):
+...     for finding in detector.close(tick, window(missing=0.03 if 60 <= tick < 80 else 0.01)):
+...         print(tick, finding.detector, f"since {finding.onset}" if finding.alarm else "quiet")
+69 missing_rate since 59
+80 missing_rate quiet
+
+Source: Shin, Ramdas & Rinaldo 2022, "E-detectors: a nonparametric framework for sequential change detection".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import copy
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdrift.detectors.detector import Finding, Ticks
+from streamdrift.detectors.memories import Memories, MemoriesState
+from streamdrift.detectors.overdispersion import Overdispersion, OverdispersionState, Pane, PaneState
+from streamdrift.errors import StateError
+from streamdrift.grids import MISSING, SPECIAL_SLOTS, TYPE_ERROR, UNSEEN, Kind
+from streamdrift.merging import MARGIN
+from streamdrift.packing import pack_floats, unpack_floats
+from streamdrift.sensitivity import Sensitivity
+from streamdrift.windows import Reference, Window
+
+Floats = NDArray[np.float64]
+
+CHANNELS: Final = ("missing_rate", "unseen_rate", "type_error_rate", "out_of_range_rate")
+_MISSING, _UNSEEN, _TYPE_ERROR, _OUT_OF_RANGE = range(len(CHANNELS))
+TIMES: Final = (1.5, 3.0, 10.0)
+MORE: Final = (0.02, 0.1, 0.3)
+"""The higher rates: so many times b, and so much more than it."""
+UNSURE: Final = 4.0
+"""Standard deviations of the ratios that a finite baseline may be wrong by."""
+LENGTHS: Final = (256.0, 4_096.0)
+"""Events of the memories in which φ is measured, and the end of an alarm is seen."""
+ENOUGH_COUNTS: Final = 5.0
+"""Expected number in a memory for its variance to mean anything."""
+ON_THE_WAY: Final = 0.25
+RECOVERED: Final = 0.25
+"""Share of the way from b to the highest rate of an alarm below which it ends."""
+SMALLEST: Final = 1e-280
+LARGEST: Final = 1e280
+"""Bounds of R: beyond, nothing more is said."""
+
+
+class Rate:
+    """The rule above for all columns of one model version. Streams are channel by channel, a column each."""
+
+    name: Final = "rate"
+    names: Final = CHANNELS
+
+    def __init__(self, reference: Reference, ticks: Ticks, sensitivity: Sensitivity) -> None:
+        self._ticks = ticks
+        self._sensitivity = sensitivity
+        self._columns = len(reference.grid.columns)
+        self._slots = _Slots(reference)
+        successes, events = self._slots.reduce(reference.window.counts)
+        tolerance = sensitivity.tolerance
+        tolerated = np.repeat(
+            [tolerance.missing, tolerance.unseen, tolerance.type_error, tolerance.out_of_range], self._columns
+        )
+        self._bound = np.clip((successes + 0.5) / (events + 1.0) + tolerated, 1e-7, 1 - 1e-7)
+        """Of each stream the rate that is tolerated. Shape (streams,)."""
+        self._log_miss, self._log_hit = _log_ratios(
+            (successes + 0.5) / (events + 1.0), self._bound, np.maximum(events, 1.0)
+        )
+        streams = len(self._bound)
+        weights = sensitivity.shares([column.name for column in reference.grid.columns])
+        self._budget = sensitivity.false_alarms * np.tile(weights, len(CHANNELS)) / len(CHANNELS)
+        self._confirming = sensitivity.false_alarms / sensitivity.warnings
+        """R from which the evidence is also beyond what a warning takes."""
+        self._evidence = np.zeros((len(self._log_miss), streams))
+        """R_q. Shape (rates, streams)."""
+        self._memories = Memories(LENGTHS, streams, 1)
+        self._dispersion = Overdispersion(len(LENGTHS), 1, streams)
+        self._factor = np.ones(streams)
+        """φ."""
+        self._pane = Pane(np.zeros((streams, 1)), np.zeros(streams))
+        self.calibrated = False
+        self._start_us: int | None = None
+        self._last_us = 0
+        """End of the last tick with events."""
+        self._events = 0
+        self._on_the_way = np.zeros(streams, dtype=np.int64)
+        """The last tick at whose close there was less than a quarter of the evidence of an alarm, as its logarithm."""
+        self._alarm = np.zeros(streams, dtype=np.bool_)
+        self._confirmed = np.zeros(streams, dtype=np.bool_)
+        self._highest = np.zeros(streams)
+        """Highest rate of an alarm, in the memory that tells when it ends."""
+        self._watched_in = np.zeros(streams, dtype=np.int64)
+        """That memory."""
+
+    @property
+    def evidence(self) -> Floats:
+        """log(1 + R/λ)/log(1 + 1/λ) of each column, of its strongest stream. Shape (columns,)."""
+        small = np.maximum(self._budget * self._ticks.length_us, 1e-290)
+        ratios = np.log1p(self._evidence.mean(axis=0) / small) / np.log1p(1 / small)
+        return np.asarray(ratios.reshape(len(CHANNELS), -1).max(axis=0), dtype=np.float64)
+
+    def due(self) -> int | None:
+        """None: without events nothing happens."""
+        return None
+
+    def close(self, tick: int, window: Window | None) -> list[Finding]:
+        if window is None or not window.events:
+            return []
+        now_us = self._ticks.end_us(tick)
+        if self._start_us is None:
+            self._start_us = self._last_us = self._pane.start_us = tick * self._ticks.length_us
+            self._on_the_way[:] = tick
+            self._dispersion.begin_pane()
+        successes, events = self._slots.reduce(window.counts)
+        self._events += window.events
+        self._measure(successes, events, window.events)
+        mean = self._update(successes, events, now_us)
+        small = self._budget * (now_us - self._last_us)
+        self._on_the_way[mean < np.maximum(small, SMALLEST) ** (1 - ON_THE_WAY)] = tick
+        self._last_us = now_us
+        findings = list(self._decided(tick, mean))
+        self._calibrate(now_us)
+        return findings
+
+    def _update(self, successes: Floats, events: Floats, now_us: int) -> Floats:
+        """R after this tick, on average over the rates. Shape (streams,)."""
+        ratio = ((events - successes) * self._log_miss + successes * self._log_hit) / self._factor
+        spent = np.maximum(self._budget * (now_us - self._last_us), SMALLEST)
+        self._evidence = np.exp(np.clip(np.log(self._evidence + spent) + ratio, np.log(SMALLEST), np.log(LARGEST)))
+        return np.asarray(self._evidence.mean(axis=0), dtype=np.float64)
+
+    def _decided(self, tick: int, mean: Floats) -> Iterator[Finding]:
+        """Alarms that begin, end, or have enough evidence for a warning for the first time."""
+        begins = (mean >= 1) & ~self._alarm
+        if not (begins.any() or self._alarm.any()):
+            return
+        confirmed = (mean >= self._confirming) & ~self._confirmed & (begins | self._alarm)
+        # The logarithm of R grows by as much with each event: so it began a third of the rest of the way before that.
+        onset = np.maximum(self._on_the_way - (tick - self._on_the_way) // 3, 0)
+        self._alarm |= begins
+        rates = self._rates()
+        self._watched_in[begins] = ((tick - onset) * 4 > LENGTHS[-1])[begins]
+        self._highest[begins] = 0.0
+        rate = rates[self._watched_in, np.arange(len(mean))]
+        self._highest = np.where(self._alarm, np.maximum(self._highest, rate), 0.0)
+        back = self._bound + RECOVERED * (self._highest - self._bound)
+        ends = self._alarm & ~begins & (rate < np.maximum(back, self._bound))
+        self._alarm &= ~ends
+        self._confirmed = (self._confirmed | confirmed) & self._alarm
+        self._evidence[:, ends] = 0.0
+        for stream in np.flatnonzero(begins | confirmed | ends).tolist():
+            yield self._finding(stream, int(onset[stream]))
+
+    def _rates(self) -> Floats:
+        """Of each stream in each memory. Shape (memories, streams)."""
+        return np.array([self._memories.shares(memory)[:, 0] for memory in range(len(LENGTHS))], dtype=np.float64)
+
+    # Calibration
+
+    def _measure(self, successes: Floats, events: Floats, came: int) -> None:
+        self._memories.add(successes[:, None].astype(np.float32), events, came)
+        self._pane.add(successes[:, None], events, came)
+        rate = self._pane.counts[:, 0] / np.maximum(self._pane.totals, 1.0)
+        of_one = rate * (1 - rate)
+        for memory, since in self._memories.due():
+            length = float(self._memories.lengths[memory])
+            if not self._pane.is_settled(length):
+                continue
+            worth = self._memories.effective(memory)
+            usable = (rate * worth >= ENOUGH_COUNTS) & (self._pane.totals >= 2 * worth) & ~self._alarm & (of_one > 0)
+            expected = of_one * (1 / np.where(usable, worth, 1.0) - 1 / np.where(usable, self._pane.totals, 2.0))
+            moved = self._memories.shares(memory)[:, 0] - rate
+            squares = moved**2 / np.where(usable, expected, 1.0)
+            self._dispersion.add(memory, squares[None], usable, since / (2 * length))
+
+    def _calibrate(self, now_us: int) -> None:
+        warm_up, elapsed_us = self._sensitivity.warm_up, now_us - (self._start_us or 0)
+        if not self.calibrated and warm_up.is_over(self._events, elapsed_us):
+            self.calibrated = True
+            self._factor = self._measured_factor()
+        if self._pane.is_over(now_us, warm_up):
+            if self.calibrated:
+                self._factor = self._measured_factor()
+            self._pane.begin(now_us, longer=self._dispersion.begin_pane())
+
+    def _measured_factor(self) -> Floats:
+        return np.asarray(self._dispersion.factors(np.ones((1, len(self._bound)))).max(axis=0)[0], dtype=np.float64)
+
+    # Findings and snapshots
+
+    def _finding(self, stream: int, onset: int) -> Finding:
+        channel, column = divmod(stream, self._columns)
+        alarm, mean = bool(self._alarm[stream]), float(self._evidence[:, stream].mean())
+        small = max(float(self._budget[stream]) * self._ticks.length_us, 1e-290)
+        ratio = float(np.log1p(mean / small) / np.log1p(1 / small))
+        # What was there from the first live events on was there before them.
+        first = (self._start_us or 0) // self._ticks.length_us
+        since = None if not self.calibrated and onset <= first else onset
+        return Finding(
+            column,
+            CHANNELS[channel],
+            self.calibrated,
+            alarm,
+            ratio,
+            since if alarm else 0,
+            None,
+            confirmed=bool(self._confirmed[stream]),
+        )
+
+    def state(self) -> object:
+        return msgspec.to_builtins(
+            _State(
+                self.calibrated,
+                self._start_us,
+                self._last_us,
+                self._events,
+                pack_floats(self._evidence),
+                self._memories.state(),
+                self._dispersion.state(),
+                self._pane.state(),
+                pack_floats(self._factor),
+                self._on_the_way.tolist(),
+                self._alarm.tolist(),
+                self._confirmed.tolist(),
+                self._highest.tolist(),
+                self._watched_in.tolist(),
+            ),
+            builtin_types=(bytes,),
+        )
+
+    def restore(self, state: object) -> None:
+        try:
+            saved = msgspec.convert(state, _State, builtin_types=(bytes,))
+            evidence = unpack_floats(saved.evidence, self._evidence.shape, np.float64)
+            factor = unpack_floats(saved.factor, self._factor.shape, np.float64)
+        except (msgspec.ValidationError, ValueError) as error:
+            raise StateError(f"{self.name}: {error}") from None
+        of_streams = (saved.on_the_way, saved.alarm, saved.confirmed, saved.highest, saved.watched_in)
+        if (
+            saved.memories.lengths != list(LENGTHS)
+            or any(len(each) != len(self._bound) for each in of_streams)
+            or not set(saved.watched_in) <= {0, 1}
+        ):
+            raise StateError(f"{self.name}: the state is not of {self._columns} columns")
+        memories, dispersion, pane = copy(self._memories), copy(self._dispersion), copy(self._pane)
+        memories.restore(saved.memories)
+        dispersion.restore(saved.dispersion, len(LENGTHS))
+        pane.restore(saved.pane)
+        self._memories, self._dispersion, self._pane = memories, dispersion, pane
+        self.calibrated, self._start_us = saved.calibrated, saved.start_us
+        self._last_us, self._events = saved.last_us, saved.events
+        self._evidence, self._factor = evidence, factor
+        self._on_the_way = np.array(saved.on_the_way, dtype=np.int64)
+        self._alarm, self._confirmed = np.array(saved.alarm, np.bool_), np.array(saved.confirmed, np.bool_)
+        self._highest, self._watched_in = np.array(saved.highest), np.array(saved.watched_in, dtype=np.int64)
+
+
+class _State(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    calibrated: bool
+    start_us: int | None
+    last_us: int
+    events: int
+    evidence: bytes
+    memories: MemoriesState
+    dispersion: OverdispersionState
+    pane: PaneState
+    factor: bytes
+    on_the_way: list[int]
+    alarm: list[bool]
+    confirmed: list[bool]
+    highest: list[float]
+    watched_in: list[int]
+
+
+class _Slots:
+    """Where the streams stand in a window."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._starts = reference.offsets[:-1]
+        specials = reference.offsets[1:] - SPECIAL_SLOTS
+        self._specials = [specials + slot for slot in (MISSING, UNSEEN, TYPE_ERROR)]
+        columns = len(reference.grid.columns)
+        place = np.full(reference.slots, columns, dtype=np.int64)
+        for i, column in enumerate(reference.grid.columns):
+            counts = reference.of_column(reference.window.counts, i)[:-SPECIAL_SLOTS]
+            if column.kind is Kind.NUMERIC:
+                start = int(reference.offsets[i])
+                place[start : start + len(counts)][counts <= MARGIN * counts.sum()] = i
+        self._out_of_range = place
+
+    def reduce(self, counts: NDArray[np.int64]) -> tuple[Floats, Floats]:
+        """Of each stream how many counted, and of how many. Shapes (streams,)."""
+        columns = len(self._starts)
+        if not columns:
+            return np.zeros(0), np.zeros(0)
+        totals = np.add.reduceat(counts, self._starts)
+        out_of_range = np.bincount(self._out_of_range, counts, minlength=columns + 1)[:columns]
+        rare = np.concatenate([*(counts[slots] for slots in self._specials), out_of_range])
+        return rare.astype(np.float64), np.tile(totals, len(CHANNELS)).astype(np.float64)
+
+
+def _log_ratios(rate: Floats, bound: Floats, events: Floats) -> tuple[Floats, Floats]:
+    """Logarithms of L of an event that does not count and of one that does, for each of the higher rates.
+
+    Shapes (rates, streams) twice, from the baseline's rates, b, and n₀, all of shape (streams,).
+    """
+    higher = np.array([*(bound * times for times in TIMES), *(bound + more for more in MORE)])
+    higher = np.minimum(higher, (1 + bound) / 2)
+    miss, hit = (1 - higher) / (1 - bound), higher / bound
+    mean = (1 - rate) * miss + rate * hit
+    deviation = np.sqrt(np.maximum((1 - rate) * miss**2 + rate * hit**2 - mean**2, 0.0))
+    unsure = np.log1p(UNSURE * deviation / np.sqrt(events))
+    return np.log(miss) - unsure, np.log(hit) - unsure

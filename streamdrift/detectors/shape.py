@@ -1,0 +1,464 @@
+"""Shape: whether the distribution of each column is still that of the baseline, at several memories at once.
+
+At a memory (``memories``) let q be the distribution of a column on B bins, n the independent-looking events it is worth
+(nₑ/φ, see ``overdispersion``), and p the baseline's, of n₀ events. Six statistics are looked at::
+
+    g₁ … g₄   contrasts (``contrasts``): mean, spread, skewness, peakedness     |g_k| > ρ + √v_k·z
+    Σ g_k²    all four together                                                 > the quantile of Σ v_k·χ²₁
+    X         Σ (q − p)²/p, whatever else there may be; the only one of         > likewise, of B − 1 terms
+              categories, which have no order
+
+with v_k = φ_k/nₑ + φ_k/n₀: what the finite baseline does not know is part of the noise. ρ² = e^minimum − 1 is the
+floor, the minimum effect as χ² (a normal distribution whose mean moved by δ standard deviations has PSI = δ² and
+χ² = e^(δ²) − 1): thresholds are those of the largest effect that does not matter, not of none. z is corrected for
+skewness, and tests for which the events are too few to trust their approximations wait.
+
+The budget: a look at a memory may spend the false alarms that are allowed in the event time since the look before::
+
+    α = budget · time since the last look · weight of the column / (memories · statistics)
+
+so that the expected number of looks that alarm by chance is at most the budget, for any traffic, and however the
+columns depend on each other. Its tails are asymptotic: "calibrated", not "guaranteed".
+
+Live traffic calibrates it; until ``warm_up`` is over no budget is promised. What differs from the baseline from the
+first event on differed before monitoring began (training–serving skew): such a column alarms as ``skew``, and after the
+warm-up it is compared with its live self, so that a further change is seen as early as any. A column in alarm stays so
+until the shortest span that saw the change is back below half of its threshold.
+
+Here 500 events come a minute, and from tick 60 on their mean is half a standard deviation higher:
+
+>>> from streamdrift.events import Batch
+>>> from streamdrift.sensitivity import Sensitivity, WarmUp
+>>> from streamdrift.summaries import Summary
+>>> from streamdrift.tables import baseline_from_columns
+>>> from streamdrift.ticks import MICROSECONDS
+>>> rng = np.random.default_rng(1)
+>>> training = {"amount": rng.normal(40, 12, 50_000)}
+>>> reference = Reference(baseline_from_columns(training, model_id="shop", model_version="3"))
+>>> def window(mean, n=500):
+...     times, hashes, errors = np.zeros(n, np.int64), np.zeros(n, np.uint64), np.zeros((0, 2), np.int64)
+...     batch = Batch(reference.grid, times, hashes, rng.normal(mean, 12, (n, 1)), errors)
+...     return reference.reduce(Summary.of(batch))
+>>> detector = Shape(reference, Ticks(60 * MICROSECONDS), Sensitivity())
+>>> for tick in range(100):
+...     for finding in detector.close(tick, window(mean=46 if 60 <= tick < 70 else 40)):
+...         print(tick, f"{finding.evidence_ratio:.2f}", f"since {finding.onset}" if finding.alarm else "quiet")
+60 1.15 since 60
+72 0.20 quiet
+
+Source: Neyman 1937 for the statistics; Lai 1998, "Information bounds and quick detection of parameter changes", for
+several memories at once.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from copy import copy
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdrift.detectors.contrasts import CONTRASTS
+from streamdrift.detectors.detector import Finding, Ticks
+from streamdrift.detectors.limits import Limits
+from streamdrift.detectors.memories import Memories, MemoriesState, ladder
+from streamdrift.detectors.nulls import Binning, Null
+from streamdrift.detectors.overdispersion import Overdispersion, OverdispersionState, Pane, PaneState
+from streamdrift.detectors.spans import Spans, SpansState
+from streamdrift.errors import StateError
+from streamdrift.packing import pack, pack_floats, unpack, unpack_floats
+from streamdrift.sensitivity import Sensitivity
+from streamdrift.windows import Reference, Window
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+ON_SPANS: Final = CONTRASTS + 1
+"""Statistics that are looked at on each span: the contrasts, and all of them together."""
+MEMORY_PER_BASELINE: Final = 4.0
+"""Longest memory in events of the baseline: beyond, its own noise is all that there is."""
+LONGEST: Final = 65_536.0
+LEAST_LONGEST: Final = 4_096.0
+"""Bounds of the longest memory, in events."""
+RECOVERED: Final = 0.5
+"""Share of the threshold below which an alarm ends."""
+SKEW_ENDS: Final = 0.25
+"""Share of its size, as χ², below which skew has ended."""
+LEAST_FOR_SKEW: Final = 1_024.0
+"""Events of a memory in which that may be seen."""
+FIRST_MEASURE: Final = 1_024
+"""Live events after which φ is measured for the first time in the warm-up; then after twice as many each time."""
+
+
+class Shape:
+    """The rule above for all columns of one model version."""
+
+    name: Final = "shape"
+    skew: Final = "skew"
+    names: Final = (name, skew)
+
+    def __init__(self, reference: Reference, ticks: Ticks, sensitivity: Sensitivity) -> None:
+        self._reference = reference
+        self._ticks = ticks
+        self._sensitivity = sensitivity
+        self._binning = Binning(reference)
+        self._baseline = self._binning.reduce(reference.window.counts)
+        self._null = Null(self._baseline, self._binning)
+        rows, bins = self._null.shares.shape
+        longest = float(np.clip(MEMORY_PER_BASELINE * self._null.events.max(initial=0), LEAST_LONGEST, LONGEST))
+        lengths = ladder(longest)
+        self._memories = Memories(lengths, rows, bins)
+        self._spans = Spans([length * half for length in lengths for half in (1, 2)], rows, CONTRASTS)
+        self._dispersion = Overdispersion(len(lengths), CONTRASTS + 1, rows)
+        self._factors = np.ones((len(lengths), CONTRASTS + 1, rows))
+        """φ of each contrast, and of X, at each memory."""
+        self._limits = Limits(self._null, sensitivity)
+        self._weights = sensitivity.shares([column.name for column in reference.grid.columns])
+        self.calibrated = False
+        self._start_us: int | None = None
+        """When the first tick with events began."""
+        self._events = 0
+        self._looked_us = np.zeros(3 * len(lengths), dtype=np.int64)
+        self._ratios = np.zeros((3 * len(lengths), rows), dtype=np.float32)
+        """Of each span, then of each memory: when it was looked at, and the largest statistic over its threshold."""
+        self._alarm = np.zeros(rows, dtype=np.bool_)
+        self._confirmed = np.zeros(rows, dtype=np.bool_)
+        self._ends_in = np.zeros(rows, dtype=np.int64)
+        """The place (of a span, or behind them of a memory) in which the end of an alarm is seen."""
+        self._ended = np.zeros(rows, dtype=np.bool_)
+        """Which alarms ended in this tick: what was seen before says nothing of these columns any more."""
+        self._skewed = np.zeros(rows, dtype=np.bool_)
+        self._live = np.zeros((rows, bins))
+        """Counts of all live events until it is calibrated; then of those that skewed columns are compared with."""
+        self._skew_size = np.zeros(rows)
+        """χ² between these and the baseline."""
+        self._next_measure = FIRST_MEASURE
+        self._pane = Pane(np.zeros((rows, bins)), np.zeros(rows))
+
+    @property
+    def evidence(self) -> Floats:
+        """The largest statistic over its threshold of each column, as of the last looks. Shape (columns,)."""
+        return np.asarray(self._ratios.max(axis=0, initial=0.0), dtype=np.float64)
+
+    def due(self) -> int | None:
+        """None: without events nothing happens."""
+        return None
+
+    def close(self, tick: int, window: Window | None) -> list[Finding]:
+        if window is None or not window.events:
+            return []
+        now_us = self._ticks.end_us(tick)
+        if self._start_us is None:
+            self._start_us = self._pane.start_us = tick * self._ticks.length_us
+            self._looked_us[:] = self._start_us
+            self._dispersion.begin_pane()
+        self._ended[:] = False
+        self._take(tick, window)
+        findings = [*self._look_at_spans(now_us), *self._look_at_memories(now_us)]
+        if not self.calibrated:
+            self._calibrate(now_us)
+        if self._pane.is_over(now_us, self._sensitivity.warm_up):
+            self._begin_pane(now_us)
+        return findings
+
+    def _take(self, tick: int, window: Window) -> None:
+        counts = self._binning.reduce(window.counts)
+        totals, small = counts.sum(axis=1), counts.astype(np.float32)
+        self._events += window.events
+        self._memories.add(small, totals, window.events)
+        self._spans.add(tick, self._null.contrast(small), totals.astype(np.float32), window.events)
+        self._pane.add(counts, totals, window.events)
+        if not self.calibrated:
+            self._live += counts
+
+    # Calibration
+
+    def _begin_pane(self, now_us: int) -> None:
+        if self.calibrated:
+            self._factors = self._measured_factors()
+        self._pane.begin(now_us, longer=self._dispersion.begin_pane())
+
+    def _measured_factors(self) -> Floats:
+        components = np.ones((CONTRASTS + 1, len(self._alarm)))
+        components[CONTRASTS] = np.maximum(self._null.freedom / 4, 1.0)
+        # Rounded as a snapshot keeps them, which therefore changes nothing.
+        return self._dispersion.factors(components).astype(np.float32).astype(np.float64)
+
+    def _measure(self, due: Sequence[tuple[int, float]], shares: NDArray[np.float32], effective: Floats) -> None:
+        """How far memories are from the mean of their pane, over what independent events would give."""
+        settled = [i for i, (memory, _) in enumerate(due) if self._pane.is_settled(self._memories.lengths[memory])]
+        if not settled:
+            return
+        totals, freedom, worth = self._pane.totals, self._null.freedom, effective[settled]
+        usable = (totals >= 2 * worth) & (worth > 0) & ~self._alarm & (freedom > 0)
+        expected = np.where(usable, 1 / np.where(usable, worth, 1.0) - 1 / np.where(usable, totals, 2.0), 1.0)
+        moved = shares[settled] - (self._pane.counts / np.maximum(totals, 1.0)[:, None]).astype(np.float32)
+        contrast = self._null.contrast(moved).astype(np.float64)
+        chi_square = self._null.chi_square(moved) / np.maximum(freedom, 1.0)
+        squares = np.concatenate((contrast**2, chi_square[:, None]), axis=1) / expected[:, None]
+        for i, of_memory, usable_rows in zip(settled, squares, usable, strict=True):
+            memory, events = due[i]
+            self._dispersion.add(memory, of_memory, usable_rows, events / (2 * float(self._memories.lengths[memory])))
+
+    def _calibrate(self, now_us: int) -> None:
+        """Measure φ now and then, and begin to watch when the warm-up is over."""
+        elapsed_us = now_us - (self._start_us or 0)
+        is_over = self._sensitivity.warm_up.is_over(self._events, elapsed_us)
+        if is_over or self._events >= self._next_measure:
+            while self._events >= self._next_measure:
+                self._next_measure *= 2
+            self._factors = self._measured_factors()
+        if is_over:
+            self._begin_watching(now_us, elapsed_us)
+
+    def _begin_watching(self, now_us: int, elapsed_us: int) -> None:
+        """Keep the memories that suit this traffic, and compare what is skewed with its live self."""
+        self.calibrated = True
+        per_us = self._events / max(elapsed_us, 1)
+        sensitivity, lengths = self._sensitivity, self._memories.lengths
+        shortest = max(sensitivity.shortest_us, self._ticks.length_us) * per_us / 4
+        longest = max(sensitivity.longest_us * per_us, LEAST_LONGEST)
+        chosen = (lengths >= min(shortest, float(lengths[-2]))) & (lengths <= longest)
+        places = np.concatenate((np.repeat(chosen, 2), chosen))
+        self._ends_in = np.minimum(np.cumsum(places)[self._ends_in] - places[self._ends_in], places.sum() - 1)
+        self._memories.keep(chosen)
+        self._dispersion.keep(chosen)
+        self._spans.keep(np.repeat(chosen, 2))
+        self._factors = self._factors[chosen]
+        self._looked_us = np.full(3 * int(chosen.sum()), now_us)
+        self._ratios = np.zeros((len(self._looked_us), len(self._alarm)), dtype=np.float32)
+        self._skew_size[:] = self._skew_of(self._live)
+        self._null.replace(self._skewed, self._live)
+        self._spans.forget(self._skewed)
+        self._alarm &= ~self._skewed
+        self._confirmed &= self._alarm
+        self._live[~self._skewed] = 0.0
+
+    def _skew_of(self, counts: Floats) -> Floats:
+        """How far counts are from the baseline, as χ² without its bias. Shapes (rows, bins) to (rows,)."""
+        totals = np.maximum(counts.sum(axis=1), 1.0)
+        used = self._baseline > 0
+        p = self._baseline / np.maximum(self._baseline.sum(axis=1, keepdims=True), 1.0)
+        moved = counts / totals[:, None] - p
+        size = np.where(used, moved**2 / np.where(used, p, 1.0), 0.0).sum(axis=1)
+        return np.asarray(size - self._null.freedom / totals, dtype=np.float64)
+
+    def _end_skew(self, memory: int) -> Iterator[Finding]:
+        """Columns that are close to their baseline again are compared with it again."""
+        lengths = self._memories.lengths
+        if not self._skewed.any() or lengths[memory] < min(LEAST_FOR_SKEW, float(lengths[-1])):
+            return
+        size = self._skew_of(self._memories.sums[memory].astype(np.float64))
+        ends = (
+            self._skewed & (size < SKEW_ENDS * self._skew_size) & (self._memories.effective(memory) >= lengths[memory])
+        )
+        if not ends.any():
+            return
+        self._skewed &= ~ends
+        self._null.replace(ends, self._baseline)
+        self._forget(ends)
+        was = self._alarm & ends
+        self._alarm &= ~ends
+        self._confirmed &= self._alarm
+        for row in np.flatnonzero(ends).tolist():
+            for name in (self.skew, self.name) if was[row] else (self.skew,):
+                yield Finding(row, name, True, False, 0.0, 0, None)  # noqa: FBT003 — calibrated, and no alarm
+
+    # Looks
+
+    def _look_at_spans(self, now_us: int) -> Iterator[Finding]:
+        due, sums, totals = self._spans.due()
+        if due and self._looks:
+            events = totals.astype(np.float64)
+            contrast = sums / np.maximum(events, 1.0)[:, None, :]
+            factors = self._factors[np.asarray(due) // 2]
+            found = self._limits.of_contrasts(contrast, events, factors, self._spent(due, now_us))
+            for span, ratios, confirmed in zip(due, *found, strict=True):
+                yield from self._decided(span, ratios, confirmed)
+
+    def _look_at_memories(self, now_us: int) -> Iterator[Finding]:
+        due = list(self._memories.due())
+        if not due:
+            return
+        memories = [memory for memory, _ in due]
+        shares = np.array([self._memories.shares(memory) for memory in memories])
+        effective = np.array([self._memories.effective(memory) for memory in memories])
+        self._measure(due, shares, effective)
+        if self.calibrated:
+            for memory in memories:
+                yield from self._end_skew(memory)
+        if self._looks:
+            places = [len(self._spans.lengths) + memory for memory in memories]
+            chi_square = self._null.chi_square(shares - self._null.shares)
+            spent = self._spent(places, now_us)
+            found = self._limits.of_chi_square(chi_square, effective, self._factors[memories], spent)
+            for place, ratios, confirmed in zip(places, *found, strict=True):
+                yield from self._decided(place, ratios, confirmed)
+
+    @property
+    def _looks(self) -> bool:
+        """Whether enough is known of φ to look at anything."""
+        return self.calibrated or (self._events >= FIRST_MEASURE and self._dispersion.known)
+
+    def _spent(self, places: Sequence[int], now_us: int) -> Floats:
+        """The event time whose part of the budget each statistic of each row may use now. Shape (places, rows)."""
+        elapsed_us = now_us - self._looked_us[places]
+        self._looked_us[places] = now_us
+        spans, memories = len(self._spans.lengths), len(self._memories.lengths)
+        statistics = np.where(self._null.contrasted.any(axis=0), ON_SPANS * spans + memories, memories)
+        return np.asarray(elapsed_us[:, None] * (self._weights / statistics), dtype=np.float64)
+
+    def _extent(self, place: int | NDArray[np.int64]) -> Floats:
+        """How many events a span or a memory is worth."""
+        extents = np.concatenate((self._spans.lengths, 2 * self._memories.lengths))
+        return np.asarray(extents[place], dtype=np.float64)
+
+    def _ending_place(self, place: int) -> int:
+        """Where the end of an alarm is looked for that was seen in a place: in four times as many events.
+
+        Chance has its part in the first sight of a change, and must not end it at the next.
+        """
+        spans = len(self._spans.lengths)
+        return min(place + 2, spans - 1) if place < spans else min(place + 1, spans + len(self._memories.lengths) - 1)
+
+    def _decided(self, place: int, ratios: Floats, confirmed: Mask) -> Iterator[Finding]:
+        """Alarms that begin, end, or are beyond the threshold of a warning for the first time."""
+        ratios = np.where(self._ended, 0.0, ratios)
+        self._ratios[place] = ratios
+        if not (self._alarm.any() or (ratios >= 1).any()):
+            return
+        begins = (ratios >= 1) & ~self._alarm
+        ending_place = self._ending_place(place)
+        earlier = (ratios >= 1) & self._alarm & (self._extent(ending_place) < self._extent(self._ends_in))
+        self._ends_in[begins | earlier] = ending_place
+        newly_confirmed = confirmed & ~self._confirmed & (self._alarm | begins)
+        ends = self._alarm & (self._ends_in == place) & (ratios < RECOVERED)
+        self._alarm = (self._alarm | begins) & ~ends
+        self._confirmed = (self._confirmed | newly_confirmed) & self._alarm
+        for row in np.flatnonzero(begins | newly_confirmed | ends).tolist():
+            onset = self._onset(row, float(self._extent(place))) if self._alarm[row] else 0
+            yield self._finding(row, float(ratios[row]), onset)
+        if ends.any():
+            self._skewed &= self.calibrated | ~ends
+            self._forget(ends)
+
+    def _finding(self, row: int, ratio: float, onset: int) -> Finding:
+        """What is to be said of a row. What began with the first event began before it."""
+        if not self.calibrated and self._alarm[row] and onset * self._ticks.length_us == self._start_us:
+            self._skewed[row] = True
+        is_skew = not self.calibrated and bool(self._skewed[row])
+        return Finding(
+            row,
+            self.skew if is_skew else self.name,
+            self.calibrated,
+            bool(self._alarm[row]),
+            ratio,
+            None if is_skew else onset,
+            None,
+            bool(self._confirmed[row]),
+        )
+
+    def _forget(self, rows: Mask) -> None:
+        """Begin anew in some rows: what was seen before says nothing of them any more."""
+        self._ended |= rows
+        self._memories.forget(rows)
+        self._spans.forget(rows)
+        self._ratios[:, rows] = 0.0
+
+    def _onset(self, row: int, events: float) -> int:
+        """The tick since which the change is most surprising, in the direction in which it went."""
+        sums, totals, sizes, ticks = self._spans.suffixes(row)
+        within = min(bisect_left(sizes, events), len(sizes) - 1)
+        surprise = (sums @ sums[within]) ** 2 / np.maximum(totals, 1.0)
+        return ticks[int(surprise.argmax())]
+
+    # Snapshots
+
+    def state(self) -> object:
+        return msgspec.to_builtins(
+            _State(
+                self.calibrated,
+                self._start_us,
+                self._events,
+                self._memories.state(),
+                self._spans.state(),
+                self._dispersion.state(),
+                self._pane.state(),
+                pack_floats(self._factors.astype(np.float32)),
+                self._looked_us.tolist(),
+                pack_floats(self._ratios),
+                self._alarm.tolist(),
+                self._confirmed.tolist(),
+                self._ends_in.tolist(),
+                self._skewed.tolist(),
+                pack(self._live[self._kept].astype(np.int64).ravel()),
+                self._skew_size.tolist(),
+                self._next_measure,
+            ),
+            builtin_types=(bytes,),
+        )
+
+    @property
+    def _kept(self) -> Mask:
+        """Rows whose live counts are needed."""
+        return self._skewed if self.calibrated else np.ones_like(self._skewed)
+
+    def restore(self, state: object) -> None:
+        rows, bins = self._live.shape
+        memories, spans = copy(self._memories), copy(self._spans)
+        dispersion, pane = copy(self._dispersion), copy(self._pane)
+        try:
+            saved = msgspec.convert(state, _State, builtin_types=(bytes,))
+            size = len(saved.memories.lengths)
+            factors = unpack_floats(saved.factors, (size, CONTRASTS + 1, rows), np.float32)
+            ratios = unpack_floats(saved.ratios, (3 * size, rows), np.float32)
+            skewed = np.array(saved.skewed, np.bool_)
+            kept = skewed if saved.calibrated else np.ones(rows, np.bool_)
+            live = np.zeros((rows, bins))
+            live[kept] = unpack(saved.live).reshape(-1, bins)
+        except (msgspec.ValidationError, ValueError, IndexError) as error:
+            raise StateError(f"{self.name}: {error}") from None
+        of_rows = (saved.alarm, saved.confirmed, saved.ends_in, saved.skewed, saved.skew_size)
+        if any(len(each) != rows for each in of_rows) or not 0 <= min(saved.ends_in, default=0) <= max(
+            saved.ends_in, default=0
+        ) < max(3 * size, 1):
+            raise StateError(f"{self.name}: the state is not of {rows} columns")
+        if len(saved.spans.lengths) != 2 * size or len(saved.looked_us) != 3 * size:
+            raise StateError(f"{self.name}: the state is not of {size} memories")
+        memories.restore(saved.memories)
+        spans.restore(saved.spans)
+        dispersion.restore(saved.dispersion, size)
+        pane.restore(saved.pane)
+        self._memories, self._spans, self._dispersion, self._pane = memories, spans, dispersion, pane
+        self.calibrated, self._start_us, self._events = saved.calibrated, saved.start_us, saved.events
+        self._factors, self._ratios = factors.astype(np.float64), ratios
+        self._looked_us = np.array(saved.looked_us, dtype=np.int64)
+        self._alarm, self._confirmed = np.array(saved.alarm, np.bool_), np.array(saved.confirmed, np.bool_)
+        self._ends_in, self._skewed = np.array(saved.ends_in, np.int64), skewed
+        self._skew_size, self._next_measure = np.array(saved.skew_size, np.float64), saved.next_measure
+        self._live = live
+        if self.calibrated:
+            self._null.replace(skewed, live)
+
+
+class _State(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    calibrated: bool
+    start_us: int | None
+    events: int
+    memories: MemoriesState
+    spans: SpansState
+    dispersion: OverdispersionState
+    pane: PaneState
+    factors: bytes
+    looked_us: list[int]
+    ratios: bytes
+    alarm: list[bool]
+    confirmed: list[bool]
+    ends_in: list[int]
+    skewed: list[bool]
+    live: bytes
+    skew_size: list[float]
+    next_measure: int
