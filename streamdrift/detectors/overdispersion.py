@@ -51,7 +51,10 @@ BREAK: Final = 2.5
 UNKNOWN: Final = 1e6
 """Variance of log φ where nothing is known."""
 LIKELY: Final = 0.5
-"""Standard deviations of log φ that thresholds lie above what is most likely."""
+CAUTIOUS: Final = 2.0
+"""Standard deviations of log φ that thresholds lie above what is most likely, in general and while little is known."""
+FIRST_MEASURE: Final = 1_024
+"""Live events after which it is measured for the first time in the warm-up; then after twice as many each time."""
 
 
 @dataclass(slots=True)
@@ -150,16 +153,17 @@ class Overdispersion:
         self._squares, self._looks = self._squares[:, chosen], self._looks[:, chosen]
         self._independent = self._independent[:, chosen]
 
-    def factors(self, components: NDArray[np.float64]) -> NDArray[np.float64]:
+    def factors(self, components: NDArray[np.float64], *, cautious: bool = False) -> NDArray[np.float64]:
         """φ as thresholds use it, at least 1. Shape (memories, tests, rows).
 
-        ``components``: how many independent squares one look at each statistic averages. Shape (tests, rows).
+        ``components``: how many independent squares one look at each statistic averages. Shape (memories, tests, rows).
+        ``cautious``: whether they are to be on the high side.
         """
         memories, tests, rows = self._squares.shape[1:]
         found = np.ones((memories, tests, rows))
         level, doubt = np.zeros((tests, rows)), np.full((tests, rows), UNKNOWN)
         for memory in range(memories):
-            own, variance = self._measured(memory, components)
+            own, variance = self._measured(memory, components[memory])
             if memory == 0:
                 own, variance = _borrowed(own, variance)
             doubt = np.minimum(doubt + GROWTH**2, UNKNOWN)
@@ -168,7 +172,7 @@ class Overdispersion:
             gain = np.where(variance < UNKNOWN, gain, 0.0)
             level = level + gain * (own - level)
             doubt = np.where(breaks, variance, (1.0 - gain) * doubt)
-            likely = np.exp(np.minimum(level + LIKELY * np.sqrt(doubt), 50.0))
+            likely = np.exp(np.minimum(level + (CAUTIOUS if cautious else LIKELY) * np.sqrt(doubt), 50.0))
             found[memory] = np.where(doubt < UNKNOWN / 2, np.maximum(likely, 1.0), 1.0)
         return found
 

@@ -1,8 +1,10 @@
 """Rate: whether something that is rare in the baseline has become more frequent, missing values above all.
 
 Of each column four rates are watched: of missing values, of categories that the baseline does not know, of values of
-the wrong type, and of numbers where the baseline has hardly any. With b the baseline's rate and what is tolerated on
-top of it, the null is "the rate is at most b". For each q of a few higher rates the likelihood ratio of k such values
+the wrong type, and of numbers where the baseline has hardly any. The null is "the rate is at most b", where b is the
+baseline's rate and what is tolerated on top of it, or what a rate could be that a baseline of n₀ events showed so often
+as this one, if that is more (the bound of Clopper and Pearson at four standard deviations: without it a small baseline
+gives hundreds of times the promised alarms). For each q of a few higher rates the likelihood ratio of k such values
 among n events is L = (q/b)^k·((1 − q)/(1 − b))^(n − k), and
 
     R_q ← (R_q + λ)·L^(1/φ)          an alarm as soon as the mean of all R_q is 1 or more
@@ -11,8 +13,8 @@ where λ is the budget of the time since the last look. While nothing has change
 expected number of false alarms is at most the budget, at whatever times one looks (a Shiryaev–Roberts e-detector). φ is
 the over-dispersion of live traffic (``overdispersion``): with it the rule is calibrated rather than guaranteed.
 
-A finite baseline does not know its own rate: each ratio is divided by 1 + 4·sd(L)/√n₀, where sd(L) is that of one
-event. Without it, a baseline of 1,000 events gives hundreds of times the promised alarms.
+An alarm ends when the same evidence turns round: with m half-way between b and the rate since the onset, once
+max(0, W + log L(b against m)) has reached log 1,000 (Page's CUSUM).
 
 Here 500 events come a minute, of which one in a hundred is missing, and three from tick 60 on:
 
@@ -33,10 +35,11 @@ Here 500 events come a minute, of which one in a hundred is missing, and three f
 >>> for tick in range(100):
 ...     for finding in detector.close(tick, window(missing=0.03 if 60 <= tick < 80 else 0.01)):
 ...         print(tick, finding.detector, f"since {finding.onset}" if finding.alarm else "quiet")
-69 missing_rate since 59
-80 missing_rate quiet
+65 missing_rate since 60
+88 missing_rate quiet
 
-Source: Shin, Ramdas & Rinaldo 2022, "E-detectors: a nonparametric framework for sequential change detection".
+Source: Shin, Ramdas & Rinaldo 2022, "E-detectors: a nonparametric framework for sequential change detection"; Clopper &
+Pearson 1934; Page 1954, "Continuous inspection schemes".
 """
 
 from __future__ import annotations
@@ -48,10 +51,17 @@ from typing import Final
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import betaincinv
 
 from streamdrift.detectors.detector import Finding, Ticks
 from streamdrift.detectors.memories import Memories, MemoriesState
-from streamdrift.detectors.overdispersion import Overdispersion, OverdispersionState, Pane, PaneState
+from streamdrift.detectors.overdispersion import (
+    FIRST_MEASURE,
+    Overdispersion,
+    OverdispersionState,
+    Pane,
+    PaneState,
+)
 from streamdrift.errors import StateError
 from streamdrift.grids import MISSING, SPECIAL_SLOTS, TYPE_ERROR, UNSEEN, Kind
 from streamdrift.merging import MARGIN
@@ -66,15 +76,14 @@ _MISSING, _UNSEEN, _TYPE_ERROR, _OUT_OF_RANGE = range(len(CHANNELS))
 TIMES: Final = (1.5, 3.0, 10.0)
 MORE: Final = (0.02, 0.1, 0.3)
 """The higher rates: so many times b, and so much more than it."""
-UNSURE: Final = 4.0
-"""Standard deviations of the ratios that a finite baseline may be wrong by."""
+UNSURE: Final = 3.2e-5
+"""Probability with which a baseline shows so few of what it has so many (four standard deviations)."""
 LENGTHS: Final = (256.0, 4_096.0)
-"""Events of the memories in which φ is measured, and the end of an alarm is seen."""
-ENOUGH_COUNTS: Final = 5.0
-"""Expected number in a memory for its variance to mean anything."""
+"""Events of the memories in which φ is measured."""
 ON_THE_WAY: Final = 0.25
-RECOVERED: Final = 0.25
-"""Share of the way from b to the highest rate of an alarm below which it ends."""
+"""Share of the logarithm of an alarm's evidence from which on it is on its way."""
+BACK: Final = float(np.log(1_000))
+"""Evidence for the end of an alarm."""
 SMALLEST: Final = 1e-280
 LARGEST: Final = 1e280
 """Bounds of R: beyond, nothing more is said."""
@@ -96,11 +105,9 @@ class Rate:
         tolerated = np.repeat(
             [tolerance.missing, tolerance.unseen, tolerance.type_error, tolerance.out_of_range], self._columns
         )
-        self._bound = np.clip((successes + 0.5) / (events + 1.0) + tolerated, 1e-7, 1 - 1e-7)
+        self._bound = rate_bound(successes, events, tolerated)
         """Of each stream the rate that is tolerated. Shape (streams,)."""
-        self._log_miss, self._log_hit = _log_ratios(
-            (successes + 0.5) / (events + 1.0), self._bound, np.maximum(events, 1.0)
-        )
+        self._log_miss, self._log_hit = _log_ratios(self._bound)
         streams = len(self._bound)
         weights = sensitivity.shares([column.name for column in reference.grid.columns])
         self._budget = sensitivity.false_alarms * np.tile(weights, len(CHANNELS)) / len(CHANNELS)
@@ -118,14 +125,15 @@ class Rate:
         self._last_us = 0
         """End of the last tick with events."""
         self._events = 0
+        self._next_measure = FIRST_MEASURE
         self._on_the_way = np.zeros(streams, dtype=np.int64)
         """The last tick at whose close there was less than a quarter of the evidence of an alarm, as its logarithm."""
         self._alarm = np.zeros(streams, dtype=np.bool_)
         self._confirmed = np.zeros(streams, dtype=np.bool_)
-        self._highest = np.zeros(streams)
-        """Highest rate of an alarm, in the memory that tells when it ends."""
-        self._watched_in = np.zeros(streams, dtype=np.int64)
-        """That memory."""
+        self._since = np.zeros((2, streams))
+        """Of a stream in alarm, how many counted since its onset, and of how many."""
+        self._back = np.zeros(streams)
+        """Evidence that the alarm is over."""
 
     @property
     def evidence(self) -> Floats:
@@ -149,7 +157,11 @@ class Rate:
         successes, events = self._slots.reduce(window.counts)
         self._events += window.events
         self._measure(successes, events, window.events)
+        if not self.calibrated and self._next_measure == FIRST_MEASURE:
+            self._calibrate(now_us)
+            return []
         mean = self._update(successes, events, now_us)
+        self._follow(successes, events)
         small = self._budget * (now_us - self._last_us)
         self._on_the_way[mean < np.maximum(small, SMALLEST) ** (1 - ON_THE_WAY)] = tick
         self._last_us = now_us
@@ -164,45 +176,45 @@ class Rate:
         self._evidence = np.exp(np.clip(np.log(self._evidence + spent) + ratio, np.log(SMALLEST), np.log(LARGEST)))
         return np.asarray(self._evidence.mean(axis=0), dtype=np.float64)
 
+    def _follow(self, successes: Floats, events: Floats) -> None:
+        """What speaks for the end of alarms."""
+        if not self._alarm.any():
+            return
+        self._since = np.where(self._alarm, self._since + np.stack((successes, events)), 0.0)
+        rate = self._since[0] / np.maximum(self._since[1], 1.0)
+        middle = np.clip((self._bound + np.maximum(rate, self._bound * TIMES[0])) / 2, self._bound, 1 - 1e-7)
+        hit, miss = np.log(self._bound / middle), np.log((1 - self._bound) / (1 - middle))
+        gain = (successes * hit + (events - successes) * miss) / self._factor
+        self._back = np.where(self._alarm, np.maximum(self._back + gain, 0.0), 0.0)
+
     def _decided(self, tick: int, mean: Floats) -> Iterator[Finding]:
         """Alarms that begin, end, or have enough evidence for a warning for the first time."""
         begins = (mean >= 1) & ~self._alarm
         if not (begins.any() or self._alarm.any()):
             return
-        confirmed = (mean >= self._confirming) & ~self._confirmed & (begins | self._alarm)
         # The logarithm of R grows by as much with each event: so it began a third of the rest of the way before that.
         onset = np.maximum(self._on_the_way - (tick - self._on_the_way) // 3, 0)
-        self._alarm |= begins
-        rates = self._rates()
-        self._watched_in[begins] = ((tick - onset) * 4 > LENGTHS[-1])[begins]
-        self._highest[begins] = 0.0
-        rate = rates[self._watched_in, np.arange(len(mean))]
-        self._highest = np.where(self._alarm, np.maximum(self._highest, rate), 0.0)
-        back = self._bound + RECOVERED * (self._highest - self._bound)
-        ends = self._alarm & ~begins & (rate < np.maximum(back, self._bound))
-        self._alarm &= ~ends
+        ends = self._alarm & (self._back >= BACK)
+        confirmed = (mean >= self._confirming) & ~self._confirmed & (begins | self._alarm) & ~ends
+        self._alarm = (self._alarm | begins) & ~ends
         self._confirmed = (self._confirmed | confirmed) & self._alarm
         self._evidence[:, ends] = 0.0
         for stream in np.flatnonzero(begins | confirmed | ends).tolist():
             yield self._finding(stream, int(onset[stream]))
-
-    def _rates(self) -> Floats:
-        """Of each stream in each memory. Shape (memories, streams)."""
-        return np.array([self._memories.shares(memory)[:, 0] for memory in range(len(LENGTHS))], dtype=np.float64)
 
     # Calibration
 
     def _measure(self, successes: Floats, events: Floats, came: int) -> None:
         self._memories.add(successes[:, None].astype(np.float32), events, came)
         self._pane.add(successes[:, None], events, came)
-        rate = self._pane.counts[:, 0] / np.maximum(self._pane.totals, 1.0)
+        rate = self._rate_of_pane()
         of_one = rate * (1 - rate)
         for memory, since in self._memories.due():
             length = float(self._memories.lengths[memory])
             if not self._pane.is_settled(length):
                 continue
             worth = self._memories.effective(memory)
-            usable = (rate * worth >= ENOUGH_COUNTS) & (self._pane.totals >= 2 * worth) & ~self._alarm & (of_one > 0)
+            usable = (self._pane.totals >= 2 * worth) & (worth > 0) & ~self._alarm & (of_one > 0)
             expected = of_one * (1 / np.where(usable, worth, 1.0) - 1 / np.where(usable, self._pane.totals, 2.0))
             moved = self._memories.shares(memory)[:, 0] - rate
             squares = moved**2 / np.where(usable, expected, 1.0)
@@ -210,16 +222,26 @@ class Rate:
 
     def _calibrate(self, now_us: int) -> None:
         warm_up, elapsed_us = self._sensitivity.warm_up, now_us - (self._start_us or 0)
-        if not self.calibrated and warm_up.is_over(self._events, elapsed_us):
-            self.calibrated = True
-            self._factor = self._measured_factor()
+        if not self.calibrated:
+            self.calibrated = warm_up.is_over(self._events, elapsed_us)
+            if self.calibrated or (self._events >= self._next_measure and self._dispersion.known):
+                self._next_measure = 2 * self._events
+                self._factor = self._measured_factor()
         if self._pane.is_over(now_us, warm_up):
             if self.calibrated:
                 self._factor = self._measured_factor()
             self._pane.begin(now_us, longer=self._dispersion.begin_pane())
 
     def _measured_factor(self) -> Floats:
-        return np.asarray(self._dispersion.factors(np.ones((1, len(self._bound)))).max(axis=0)[0], dtype=np.float64)
+        # The square of a count of which μ are expected varies by 2 + 1/μ, not by the 2 of a normal distribution.
+        rates = np.array([self._memories.shares(memory)[:, 0] for memory in range(len(LENGTHS))], dtype=np.float64)
+        expected = 2 * np.asarray(LENGTHS)[:, None] * np.maximum(rates.max(axis=0), self._rate_of_pane())
+        components = 2 * expected / (2 * expected + 1)
+        factors = self._dispersion.factors(components[:, None], cautious=not self.calibrated)
+        return np.asarray(factors.max(axis=0)[0], dtype=np.float64)
+
+    def _rate_of_pane(self) -> Floats:
+        return np.asarray(self._pane.counts[:, 0] / np.maximum(self._pane.totals, 1.0), dtype=np.float64)
 
     # Findings and snapshots
 
@@ -249,6 +271,7 @@ class Rate:
                 self._start_us,
                 self._last_us,
                 self._events,
+                self._next_measure,
                 pack_floats(self._evidence),
                 self._memories.state(),
                 self._dispersion.state(),
@@ -257,8 +280,8 @@ class Rate:
                 self._on_the_way.tolist(),
                 self._alarm.tolist(),
                 self._confirmed.tolist(),
-                self._highest.tolist(),
-                self._watched_in.tolist(),
+                pack_floats(self._since),
+                pack_floats(self._back),
             ),
             builtin_types=(bytes,),
         )
@@ -267,15 +290,13 @@ class Rate:
         try:
             saved = msgspec.convert(state, _State, builtin_types=(bytes,))
             evidence = unpack_floats(saved.evidence, self._evidence.shape, np.float64)
+            since = unpack_floats(saved.since, self._since.shape, np.float64)
+            back = unpack_floats(saved.back, self._back.shape, np.float64)
             factor = unpack_floats(saved.factor, self._factor.shape, np.float64)
         except (msgspec.ValidationError, ValueError) as error:
             raise StateError(f"{self.name}: {error}") from None
-        of_streams = (saved.on_the_way, saved.alarm, saved.confirmed, saved.highest, saved.watched_in)
-        if (
-            saved.memories.lengths != list(LENGTHS)
-            or any(len(each) != len(self._bound) for each in of_streams)
-            or not set(saved.watched_in) <= {0, 1}
-        ):
+        of_streams = (saved.on_the_way, saved.alarm, saved.confirmed)
+        if saved.memories.lengths != list(LENGTHS) or any(len(each) != len(self._bound) for each in of_streams):
             raise StateError(f"{self.name}: the state is not of {self._columns} columns")
         memories, dispersion, pane = copy(self._memories), copy(self._dispersion), copy(self._pane)
         memories.restore(saved.memories)
@@ -283,11 +304,11 @@ class Rate:
         pane.restore(saved.pane)
         self._memories, self._dispersion, self._pane = memories, dispersion, pane
         self.calibrated, self._start_us = saved.calibrated, saved.start_us
-        self._last_us, self._events = saved.last_us, saved.events
+        self._last_us, self._events, self._next_measure = saved.last_us, saved.events, saved.next_measure
         self._evidence, self._factor = evidence, factor
         self._on_the_way = np.array(saved.on_the_way, dtype=np.int64)
         self._alarm, self._confirmed = np.array(saved.alarm, np.bool_), np.array(saved.confirmed, np.bool_)
-        self._highest, self._watched_in = np.array(saved.highest), np.array(saved.watched_in, dtype=np.int64)
+        self._since, self._back = since, back
 
 
 class _State(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -295,6 +316,7 @@ class _State(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
     start_us: int | None
     last_us: int
     events: int
+    next_measure: int
     evidence: bytes
     memories: MemoriesState
     dispersion: OverdispersionState
@@ -303,8 +325,8 @@ class _State(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
     on_the_way: list[int]
     alarm: list[bool]
     confirmed: list[bool]
-    highest: list[float]
-    watched_in: list[int]
+    since: bytes
+    back: bytes
 
 
 class _Slots:
@@ -334,15 +356,23 @@ class _Slots:
         return rare.astype(np.float64), np.tile(totals, len(CHANNELS)).astype(np.float64)
 
 
-def _log_ratios(rate: Floats, bound: Floats, events: Floats) -> tuple[Floats, Floats]:
+def rate_bound(successes: Floats, events: Floats, tolerated: Floats) -> Floats:
+    """The highest rate that is no change, after so many in so many events of the baseline. Shapes (streams,).
+
+    >>> from numpy import array
+    >>> [round(float(b), 4) for b in rate_bound(array([0.0, 10.0, 100.0]), array([1_000.0, 1_000.0, 10_000.0]), 0.005)]
+    [0.0103, 0.0292, 0.015]
+    """
+    expected = (successes + 0.5) / (events + 1.0)
+    possible = np.where(events > 0, betaincinv(successes + 1, np.maximum(events - successes, 1.0), 1 - UNSURE), 1.0)
+    return np.clip(np.maximum(expected + tolerated, possible), 1e-7, 1 - 1e-7)
+
+
+def _log_ratios(bound: Floats) -> tuple[Floats, Floats]:
     """Logarithms of L of an event that does not count and of one that does, for each of the higher rates.
 
-    Shapes (rates, streams) twice, from the baseline's rates, b, and n₀, all of shape (streams,).
+    Shapes (rates, streams) twice.
     """
     higher = np.array([*(bound * times for times in TIMES), *(bound + more for more in MORE)])
     higher = np.minimum(higher, (1 + bound) / 2)
-    miss, hit = (1 - higher) / (1 - bound), higher / bound
-    mean = (1 - rate) * miss + rate * hit
-    deviation = np.sqrt(np.maximum((1 - rate) * miss**2 + rate * hit**2 - mean**2, 0.0))
-    unsure = np.log1p(UNSURE * deviation / np.sqrt(events))
-    return np.log(miss) - unsure, np.log(hit) - unsure
+    return np.log((1 - higher) / (1 - bound)), np.log(higher / bound)

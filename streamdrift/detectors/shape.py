@@ -66,7 +66,7 @@ from streamdrift.detectors.detector import Finding, Ticks
 from streamdrift.detectors.limits import Limits
 from streamdrift.detectors.memories import Memories, MemoriesState, ladder
 from streamdrift.detectors.nulls import Binning, Null
-from streamdrift.detectors.overdispersion import Overdispersion, OverdispersionState, Pane, PaneState
+from streamdrift.detectors.overdispersion import FIRST_MEASURE, Overdispersion, OverdispersionState, Pane, PaneState
 from streamdrift.detectors.spans import Spans, SpansState
 from streamdrift.errors import StateError
 from streamdrift.packing import pack, pack_floats, unpack, unpack_floats
@@ -89,8 +89,6 @@ SKEW_ENDS: Final = 0.25
 """Share of its size, as χ², below which skew has ended."""
 LEAST_FOR_SKEW: Final = 1_024.0
 """Events of a memory in which that may be seen."""
-FIRST_MEASURE: Final = 1_024
-"""Live events after which φ is measured for the first time in the warm-up; then after twice as many each time."""
 
 
 class Shape:
@@ -128,6 +126,8 @@ class Shape:
         self._confirmed = np.zeros(rows, dtype=np.bool_)
         self._ends_in = np.zeros(rows, dtype=np.int64)
         """The place (of a span, or behind them of a memory) in which the end of an alarm is seen."""
+        self._began_at = np.zeros(rows, dtype=np.int64)
+        """Of a column in alarm, how many events had come before the change."""
         self._ended = np.zeros(rows, dtype=np.bool_)
         """Which alarms ended in this tick: what was seen before says nothing of these columns any more."""
         self._skewed = np.zeros(rows, dtype=np.bool_)
@@ -182,10 +182,11 @@ class Shape:
         self._pane.begin(now_us, longer=self._dispersion.begin_pane())
 
     def _measured_factors(self) -> Floats:
-        components = np.ones((CONTRASTS + 1, len(self._alarm)))
-        components[CONTRASTS] = np.maximum(self._null.freedom / 4, 1.0)
+        components = np.ones((len(self._memories.lengths), CONTRASTS + 1, len(self._alarm)))
+        components[:, CONTRASTS] = np.maximum(self._null.freedom / 4, 1.0)
         # Rounded as a snapshot keeps them, which therefore changes nothing.
-        return self._dispersion.factors(components).astype(np.float32).astype(np.float64)
+        factors = self._dispersion.factors(components, cautious=not self.calibrated)
+        return factors.astype(np.float32).astype(np.float64)
 
     def _measure(self, due: Sequence[tuple[int, float]], shares: NDArray[np.float32], effective: Floats) -> None:
         """How far memories are from the mean of their pane, over what independent events would give."""
@@ -207,12 +208,11 @@ class Shape:
         """Measure φ now and then, and begin to watch when the warm-up is over."""
         elapsed_us = now_us - (self._start_us or 0)
         is_over = self._sensitivity.warm_up.is_over(self._events, elapsed_us)
-        if is_over or self._events >= self._next_measure:
-            while self._events >= self._next_measure:
-                self._next_measure *= 2
-            self._factors = self._measured_factors()
         if is_over:
             self._begin_watching(now_us, elapsed_us)
+        elif self._events >= self._next_measure and self._dispersion.known:
+            self._next_measure = 2 * self._events
+            self._factors = self._measured_factors()
 
     def _begin_watching(self, now_us: int, elapsed_us: int) -> None:
         """Keep the memories that suit this traffic, and compare what is skewed with its live self."""
@@ -227,7 +227,7 @@ class Shape:
         self._memories.keep(chosen)
         self._dispersion.keep(chosen)
         self._spans.keep(np.repeat(chosen, 2))
-        self._factors = self._factors[chosen]
+        self._factors = self._measured_factors()
         self._looked_us = np.full(3 * int(chosen.sum()), now_us)
         self._ratios = np.zeros((len(self._looked_us), len(self._alarm)), dtype=np.float32)
         self._skew_size[:] = self._skew_of(self._live)
@@ -300,8 +300,8 @@ class Shape:
 
     @property
     def _looks(self) -> bool:
-        """Whether enough is known of φ to look at anything."""
-        return self.calibrated or (self._events >= FIRST_MEASURE and self._dispersion.known)
+        """Whether φ has been measured."""
+        return self.calibrated or self._next_measure > FIRST_MEASURE
 
     def _spent(self, places: Sequence[int], now_us: int) -> Floats:
         """The event time whose part of the budget each statistic of each row may use now. Shape (places, rows)."""
@@ -324,6 +324,11 @@ class Shape:
         spans = len(self._spans.lengths)
         return min(place + 2, spans - 1) if place < spans else min(place + 1, spans + len(self._memories.lengths) - 1)
 
+    def _holds_no_past(self, place: int) -> Mask:
+        """In which rows a place holds nothing any more from before the change. Shape (rows,)."""
+        faded = 1 if place < len(self._spans.lengths) else 2
+        return np.asarray(self._events - self._began_at >= faded * self._extent(place), dtype=np.bool_)
+
     def _decided(self, place: int, ratios: Floats, confirmed: Mask) -> Iterator[Finding]:
         """Alarms that begin, end, or are beyond the threshold of a warning for the first time."""
         ratios = np.where(self._ended, 0.0, ratios)
@@ -335,11 +340,13 @@ class Shape:
         earlier = (ratios >= 1) & self._alarm & (self._extent(ending_place) < self._extent(self._ends_in))
         self._ends_in[begins | earlier] = ending_place
         newly_confirmed = confirmed & ~self._confirmed & (self._alarm | begins)
-        ends = self._alarm & (self._ends_in == place) & (ratios < RECOVERED)
+        ends = self._alarm & (self._ends_in == place) & (ratios < RECOVERED) & self._holds_no_past(place)
         self._alarm = (self._alarm | begins) & ~ends
         self._confirmed = (self._confirmed | newly_confirmed) & self._alarm
         for row in np.flatnonzero(begins | newly_confirmed | ends).tolist():
-            onset = self._onset(row, float(self._extent(place))) if self._alarm[row] else 0
+            onset, age = self._onset(row, float(self._extent(place))) if self._alarm[row] else (0, 0)
+            if begins[row]:
+                self._began_at[row] = self._events - age
             yield self._finding(row, float(ratios[row]), onset)
         if ends.any():
             self._skewed &= self.calibrated | ~ends
@@ -368,12 +375,13 @@ class Shape:
         self._spans.forget(rows)
         self._ratios[:, rows] = 0.0
 
-    def _onset(self, row: int, events: float) -> int:
-        """The tick since which the change is most surprising, in the direction in which it went."""
+    def _onset(self, row: int, events: float) -> tuple[int, int]:
+        """The tick since which the change is most surprising, in the direction in which it went; and events since."""
         sums, totals, sizes, ticks = self._spans.suffixes(row)
         within = min(bisect_left(sizes, events), len(sizes) - 1)
         surprise = (sums @ sums[within]) ** 2 / np.maximum(totals, 1.0)
-        return ticks[int(surprise.argmax())]
+        likeliest = int(surprise.argmax())
+        return ticks[likeliest], sizes[likeliest]
 
     # Snapshots
 
@@ -393,6 +401,7 @@ class Shape:
                 self._alarm.tolist(),
                 self._confirmed.tolist(),
                 self._ends_in.tolist(),
+                self._began_at.tolist(),
                 self._skewed.tolist(),
                 pack(self._live[self._kept].astype(np.int64).ravel()),
                 self._skew_size.tolist(),
@@ -421,7 +430,7 @@ class Shape:
             live[kept] = unpack(saved.live).reshape(-1, bins)
         except (msgspec.ValidationError, ValueError, IndexError) as error:
             raise StateError(f"{self.name}: {error}") from None
-        of_rows = (saved.alarm, saved.confirmed, saved.ends_in, saved.skewed, saved.skew_size)
+        of_rows = (saved.alarm, saved.confirmed, saved.ends_in, saved.began_at, saved.skewed, saved.skew_size)
         if any(len(each) != rows for each in of_rows) or not 0 <= min(saved.ends_in, default=0) <= max(
             saved.ends_in, default=0
         ) < max(3 * size, 1):
@@ -437,7 +446,8 @@ class Shape:
         self._factors, self._ratios = factors.astype(np.float64), ratios
         self._looked_us = np.array(saved.looked_us, dtype=np.int64)
         self._alarm, self._confirmed = np.array(saved.alarm, np.bool_), np.array(saved.confirmed, np.bool_)
-        self._ends_in, self._skewed = np.array(saved.ends_in, np.int64), skewed
+        self._ends_in, self._began_at = np.array(saved.ends_in, np.int64), np.array(saved.began_at, np.int64)
+        self._skewed = skewed
         self._skew_size, self._next_measure = np.array(saved.skew_size, np.float64), saved.next_measure
         self._live = live
         if self.calibrated:
@@ -458,6 +468,7 @@ class _State(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
     alarm: list[bool]
     confirmed: list[bool]
     ends_in: list[int]
+    began_at: list[int]
     skewed: list[bool]
     live: bytes
     skew_size: list[float]
