@@ -205,9 +205,9 @@ def start_points(settings: Settings, now: float) -> dict[str, Start]:
 
 
 def _watch(settings: Settings, model_id: str) -> WatchConfig:
-    monitor, warm_up = _monitor(settings, model_id), settings.warm_up(model_id)
+    monitor = _monitor(settings, model_id)
     learning = LearningConfig(
-        WarmUp(warm_up.events, warm_up.at_most.microseconds, warm_up.at_least),
+        monitor.sensitivity.warm_up,
         settings.model(model_id).features.watches,
         frozenset(stream.column for stream in monitor.river),
     )
@@ -218,7 +218,12 @@ def _monitor(settings: Settings, model_id: str) -> MonitorConfig:
     streams = [RiverStream(SCORE, river.spec) for river in settings.score_river(model_id)]
     for name, feature in settings.model(model_id).features.named.items():
         streams += [RiverStream(name, river.spec) for river in feature.river]
-    return MonitorConfig(settings.time.tick.microseconds, settings.window(model_id).microseconds, tuple(streams))
+    return MonitorConfig(
+        settings.time.tick.microseconds,
+        settings.window(model_id).microseconds,
+        tuple(streams),
+        settings.sensitivity(model_id),
+    )
 
 
 def cluster_of(settings: Settings) -> Cluster:

@@ -8,16 +8,17 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from streamdrift import sensitivity
 from streamdrift.detectors.river import RiverSpec, validate
 from streamdrift.outcome_grids import OutcomeGrid, Task
 from streamdrift.performance_settings import Performance, Retraining
 from streamdrift.quantities import Duration, Rate
+from streamdrift.sensitivity_settings import Memories, MinimumEffect, Tolerance, Weight
 from streamdrift.values import (
     LATER,
     NUMBER,
     AnyRate,
     Count,
-    NotNegative,
     PositiveDuration,
     Scalar,
     Section,
@@ -53,8 +54,8 @@ class River(Section):
 class Feature(Section):
     """What one feature has of its own."""
 
-    weight: Annotated[float, Field(gt=0, allow_inf_nan=False), NUMBER, LATER] = 1.0
-    """Importance: its share of the budget of false alarms."""
+    weight: Weight = 1.0
+    """Importance: its share of the budget of false alarms, next to the 1 of any other."""
     river: tuple[River, ...] = ()
     """River detectors that are fed its values."""
 
@@ -83,20 +84,24 @@ class Features(Section):
 
 
 class WarmUp(Section):
-    """How much traffic a learned baseline counts."""
+    """How much traffic says what is usual."""
 
     events: Count = 20_000
     """Events to count."""
     at_most: PositiveDuration = Duration.parse("7d")
     """Longest time to count."""
     at_least: Count = 200
-    """Fewest events that make a baseline."""
+    """Fewest events that are enough."""
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
         if self.at_least > self.events:
             raise ValueError(f"at_least is {self.at_least}, more than the {self.events} events of the whole warm-up")
         return self
+
+    def known(self) -> sensitivity.WarmUp:
+        """The same as the detectors know it."""
+        return sensitivity.WarmUp(self.events, self.at_most.microseconds, self.at_least)
 
 
 class Outcome(Section):
@@ -149,12 +154,17 @@ ADWIN: Final = River.model_validate({"class": "drift.ADWIN", "delta": 0.002})
 class Defaults(Section):
     """What holds for every model that does not say otherwise."""
 
-    false_alarms: Annotated[AnyRate, LATER] = Rate.parse("1 per month")
-    """Expected false incidents of a model while nothing has changed."""
-    minimum_effect: Annotated[NotNegative, LATER] = 0.02
-    """PSI below which drift never alarms."""
+    false_alarms: AnyRate = Rate.parse("1 per month")
+    """Expected false incidents of a model, over all its features, while nothing has changed; real drift is not
+    limited."""
+    minimum_effect: MinimumEffect = 0.02
+    """PSI below which drift of a distribution never alarms: 0.01 is sensitive, 0.1 coarse."""
+    tolerance: Tolerance = Tolerance()
+    """By how much rates may be above the baseline's without an alarm."""
+    memories: Memories = Memories()
+    """How far back detectors look for a change."""
     warm_up: WarmUp = WarmUp()
-    """How much traffic a learned baseline counts."""
+    """How much traffic a learned baseline counts, and how much calibrates the detectors."""
     window: PositiveDuration = Duration.parse("1h")
     """Length of the window of published effects; it is extended to 1,000 events."""
     river: tuple[River, ...] = (ADWIN,)
@@ -172,10 +182,14 @@ class Model(Section):
     """As in ``defaults``."""
     river: tuple[River, ...] | None = None
     """As in ``defaults``; an empty list for none."""
-    false_alarms: Annotated[AnyRate | None, LATER] = None
+    false_alarms: AnyRate | None = None
     """As in ``defaults``."""
-    minimum_effect: Annotated[NotNegative | None, LATER] = None
+    minimum_effect: MinimumEffect | None = None
     """As in ``defaults``."""
+    tolerance: Tolerance | None = None
+    """As in ``defaults``, key by key."""
+    memories: Memories | None = None
+    """As in ``defaults``, key by key."""
     warm_up: WarmUp | None = None
     """As in ``defaults``."""
     segments: Annotated[tuple[Segment, ...], LATER] = ()

@@ -25,16 +25,19 @@ from streamdrift.errors import ConfigurationError
 from streamdrift.events import SourceKind
 from streamdrift.joining.decoding import PREDICTION_ID
 from streamdrift.layers import Layers
-from streamdrift.model_settings import Defaults, Model, River, WarmUp
+from streamdrift.model_settings import Defaults, Model, River
 from streamdrift.performance_settings import Performance, contradictions
 from streamdrift.privacy import Fate
 from streamdrift.privacy import Privacy as PrivacyRules
 from streamdrift.problems import Path as KeyPath
 from streamdrift.problems import Problem, dotted, explain, given, origin
 from streamdrift.quantities import Duration, Rate
+from streamdrift.sensitivity import Sensitivity
+from streamdrift.sensitivity_settings import Memories, Tolerance
 from streamdrift.source_settings import AnyStart, Source, StartPoint
 from streamdrift.stages.inputs import Idle
 from streamdrift.stages.stage import StartFrom
+from streamdrift.ticks import MICROSECONDS
 from streamdrift.values import (
     LATER,
     NOT_EMPTY,
@@ -177,8 +180,8 @@ class Join(Section):
 class Fleet(Section):
     """Over all models together."""
 
-    false_alarms: Annotated[AnyRate, LATER] = Rate.parse("1 per week")
-    """Expected false incidents of severity warning or above."""
+    false_alarms: AnyRate = Rate.parse("1 per week")
+    """Expected false incidents of severity warning or above; the models under ``models`` share it evenly."""
 
 
 class Metrics(Section):
@@ -375,9 +378,23 @@ class Settings(BaseSettings):
         for at, window in self._windows():
             if window < self.time.tick:
                 yield at, f"got {given(str(window))}; expected at least time.tick, {self.time.tick}"
+        yield from self._memory_contradictions()
         yield from self._label_contradictions()
         if self.snapshot_interval < self.commit_interval:
             yield ("snapshot_interval",), f"expected at least commit_interval, {self.commit_interval}"
+
+    def _memory_contradictions(self) -> Iterator[tuple[KeyPath, str]]:
+        own: list[tuple[KeyPath, Memories]] = [(("defaults", "memories"), self.defaults.memories)]
+        own += [
+            (("models", model_id, "memories"), self.memories(model_id))
+            for model_id, model in self.models.items()
+            if model.memories is not None
+        ]
+        for at, memories in own:
+            least = max(memories.shortest, self.time.tick)
+            if memories.longest <= least:
+                longest = given(str(memories.longest))
+                yield (*at, "longest"), f"got {longest}; expected more than the shortest memory and time.tick, {least}"
 
     def _label_contradictions(self) -> Iterator[tuple[KeyPath, str]]:
         predictions = [source.topic for source in self.sources if source.kind is SourceKind.PREDICTIONS]
@@ -468,9 +485,27 @@ class Settings(BaseSettings):
         """Length of the model's window of published effects."""
         return self.model(model_id).window or self.defaults.window
 
-    def warm_up(self, model_id: str) -> WarmUp:
-        """How much traffic the model's learned baselines count."""
-        return self.model(model_id).warm_up or self.defaults.warm_up
+    def memories(self, model_id: str) -> Memories:
+        """How far back the model's detectors look."""
+        own = self.model(model_id).memories
+        return self.defaults.memories if own is None else own.over(self.defaults.memories)
+
+    def sensitivity(self, model_id: str) -> Sensitivity:
+        """What is asked of the model's detectors."""
+        model, defaults = self.model(model_id), self.defaults
+        alarms = (model.false_alarms or defaults.false_alarms).per_second / MICROSECONDS
+        of_fleet = self.fleet.false_alarms.per_second / MICROSECONDS / max(1, len(self.models))
+        memories, warm_up = self.memories(model_id), model.warm_up or defaults.warm_up
+        return Sensitivity(
+            false_alarms=alarms,
+            warnings=min(alarms, of_fleet),
+            minimum_effect=defaults.minimum_effect if model.minimum_effect is None else model.minimum_effect,
+            weights={name: feature.weight for name, feature in model.features.named.items() if feature.weight != 1},
+            tolerance=(model.tolerance or Tolerance()).over(defaults.tolerance),
+            shortest_us=memories.shortest.microseconds,
+            longest_us=memories.longest.microseconds,
+            warm_up=warm_up.known(),
+        )
 
     def performance(self, model_id: str) -> Performance:
         """How the model's performance is reported and judged."""

@@ -7,6 +7,7 @@ import logging
 import pickle
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from streamdrift.codecs.source import EventTime
 from streamdrift.errors import ConfigurationError
 from streamdrift.problems import explain
 from streamdrift.quantities import Duration
+from streamdrift.sensitivity import DAY_US, Sensitivity, Tolerance
 from streamdrift.settings import Settings
 
 SMALLEST = """
@@ -86,6 +88,30 @@ def test_a_warm_up_that_cannot_be_enough_is_refused(directory: Path) -> None:
     assert "defaults.warm_up: at_least is 200, more than the 100 events of the whole warm-up" in message
 
 
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ("defaults: {false_alarms: 0 per month}", 'defaults.false_alarms: got "0 per month"; the number must be more'),
+        ("defaults: {minimum_effect: -0.1}", "defaults.minimum_effect: got -0.1; expected at least 0"),
+        ("models: {m: {minimum_effect: 11}}", "models.m.minimum_effect: got 11; expected at most 10"),
+        ("defaults: {tolerance: {missing: 1}}", "defaults.tolerance.missing: got 1; expected less than 1"),
+        ("defaults: {tolerance: {mising: 0.1}}", "defaults.tolerance.mising: unknown key; did you mean missing?"),
+        ("models: {m: {features: {a: {weight: 0}}}}", "models.m.features.a.weight: got 0; expected more than 0"),
+        ("defaults: {memories: {shortest: 10}}", "defaults.memories.shortest: got 10; the unit is missing"),
+        (
+            "models: {m: {memories: {shortest: 8d}}}",
+            "models.m.memories.longest: got 7d; expected more than the shortest memory and time.tick, 8d",
+        ),
+        (
+            "defaults: {memories: {longest: 10s}}",
+            "defaults.memories.longest: got 10s; expected more than the shortest memory and time.tick, 10s",
+        ),
+    ],
+)
+def test_a_sensitivity_that_cannot_be_is_refused(directory: Path, section: str, expected: str) -> None:
+    assert expected in refused(directory, SMALLEST + section + "\n").replace('"7d"', "7d").replace('"10s"', "10s")
+
+
 # ---- what is read
 
 
@@ -118,13 +144,41 @@ def test_everything_of_the_contract_is_read(directory: Path) -> None:
 
 def test_what_has_no_effect_yet_is_said_of_the_keys_that_were_set_and_of_no_others(directory: Path) -> None:
     assert load(directory, CONTRACT).warnings() == [
-        "defaults.false_alarms: has no effect in this version",
-        "defaults.minimum_effect: has no effect in this version",
-        "fleet.false_alarms: has no effect in this version",
-        "models.fraud.features.amount.weight: has no effect in this version",
         "models.fraud.review: has no effect in this version",
         "models.fraud.segments: has no effect in this version",
     ]
+
+
+def test_what_the_contract_says_of_sensitivity_is_what_detectors_are_given(directory: Path) -> None:
+    found = load(directory, CONTRACT).sensitivity("fraud")
+    assert found == replace(Sensitivity(), weights={"amount": 2.0})
+    assert found.shares(["age", "amount", "country"]).tolist() == [0.25, 0.5, 0.25]
+
+
+def test_the_budget_of_the_fleet_is_shared_by_the_models_that_are_listed_and_no_model_has_more_than_its_own(
+    directory: Path,
+) -> None:
+    week = 7 * DAY_US
+    text = SMALLEST + "models: {a: {false_alarms: 1 per day}, b: {false_alarms: 1 per year}}\n"
+    settings = load(directory, text)
+    assert [settings.sensitivity(model).warnings * week for model in ("a", "b", "c")] == [
+        pytest.approx(share) for share in (0.5, 7 / 365, 7 / 30)
+    ]
+    assert settings.sensitivity("a").false_alarms * DAY_US == pytest.approx(1)
+    assert load(directory, SMALLEST).sensitivity("c").warnings * week == pytest.approx(7 / 30)
+
+
+def test_a_model_changes_the_tolerances_and_memories_that_it_names_and_no_others(directory: Path) -> None:
+    text = """
+defaults: {tolerance: {unseen: 0.02}, memories: {longest: 30d}, minimum_effect: 0.05}
+models: {a: {tolerance: {missing: 0.1}, memories: {shortest: 1m}, minimum_effect: 0}, b: {}}
+"""
+    settings = load(directory, SMALLEST + text)
+    a, b = settings.sensitivity("a"), settings.sensitivity("b")
+    assert a.tolerance == Tolerance(missing=0.1, unseen=0.02)
+    assert b.tolerance == Tolerance(unseen=0.02)
+    assert (a.shortest_us, a.longest_us, b.shortest_us) == (60_000_000, 30 * DAY_US, Sensitivity().shortest_us)
+    assert (a.minimum_effect, b.minimum_effect) == (0, 0.05)
 
 
 def test_what_is_not_set_for_a_model_comes_from_the_defaults(directory: Path) -> None:
