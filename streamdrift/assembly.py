@@ -49,7 +49,6 @@ from streamdrift.learning import LearningConfig
 from streamdrift.monitor import MonitorConfig
 from streamdrift.outcome_fold import OutcomesConfig
 from streamdrift.quantities import Duration
-from streamdrift.sensitivity import WarmUp
 from streamdrift.settings import Settings
 from streamdrift.stages.detect import Detect, DetectConfig
 from streamdrift.stages.join import Joiner, require_equal_counts

@@ -3,12 +3,16 @@
 An incident collects the columns of one model that drift in one way, from its start to its end::
 
     finding: alarm    5 min and 2 ticks on     15 min of PSI >= 0.25            last column recovers
+                      with PSI >= 0.1
         │                     │                        │                              │
      started (info) ──── updated (warning) ──── updated (critical) ── … ── resolved ──┘
                     └ updated: another column joins (at once), the effect changed (hourly at most)
 
-Severity only rises while an incident is open, and every transition happens at the close of a tick: it depends on the
-ticks alone. The same findings give the same alerts with the same ids.
+Severity is that of the effect: the PSI of all bins, those of missing, unseen and mistyped values among them, so that a
+rate has the same bands as a shift (missing 1 → 3 % is a PSI of 0.02 and info, 1 → 7 % is 0.12 and a warning). An
+incident is no more than info while the model is calibrating, or while no contribution has the evidence that the budget
+of the fleet asks of a warning. Severity only rises while an incident is open, and every transition happens at the close
+of a tick: it depends on the ticks alone. The same findings give the same alerts with the same ids.
 """
 
 from __future__ import annotations
@@ -40,6 +44,7 @@ UPDATE_CHANGE: Final = 0.25
 MAX_CORROBORATING: Final = 20
 """Detections kept of one detector on one stream."""
 RECOVERED: Final = "recovered"
+WATCHING: Final = "watching"
 
 
 class Phase(StrEnum):
@@ -108,7 +113,7 @@ class Incident(msgspec.Struct):
     recovered: dict[str, Contribution] = {}
     """Columns that were part of it and are no longer."""
     high_since: int | None = None
-    """The tick since which its largest PSI has been critical."""
+    """The tick since which its largest confirmed PSI has been critical."""
     told_psi: float = 0.0
     told_at: int = 0
     """Largest strength in, and tick of, the last message."""
@@ -116,7 +121,8 @@ class Incident(msgspec.Struct):
 
     @property
     def psi(self) -> float:
-        return max((c.psi for c in self.contributions.values()), default=0.0)
+        """Largest PSI of those whose evidence is enough for a warning."""
+        return max((c.psi for c in self.contributions.values() if c.confirmed), default=0.0)
 
     @property
     def strength(self) -> float:
@@ -175,7 +181,7 @@ class Incidents:
         self._columns = columns
         self._open: dict[DriftKind, Incident] = {}
         self._corroborating: list[Corroboration] = []
-        self.model_state = "watching"
+        self.model_state = WATCHING
         """``learning`` or ``calibrating`` while no budget of false alarms can be promised yet."""
 
     @property
@@ -287,10 +293,13 @@ class Incidents:
     def _severity(self, tick: int, incident: Incident) -> Severity:
         if incident.is_shortfall:
             return Severity.CRITICAL
-        if tick < self._warning_tick(incident) or incident.psi < WARNING_PSI:
+        if not self._may_warn(incident) or tick < self._warning_tick(incident):
             return Severity.INFO
         critical = self._critical_tick(incident)
         return Severity.WARNING if critical is None or tick < critical else Severity.CRITICAL
+
+    def _may_warn(self, incident: Incident) -> bool:
+        return self.model_state == WATCHING and incident.psi >= WARNING_PSI
 
     def _warning_tick(self, incident: Incident) -> int:
         by_time = self._ticks.ending_at(self._ticks.end_us(incident.started) + WARNING_AFTER_US)
@@ -304,9 +313,9 @@ class Incidents:
 
     def _coming(self, incident: Incident) -> list[int]:
         """The ticks at which a message follows if nothing changes until then: severity rises, an effect is told of."""
-        critical = self._critical_tick(incident)
+        critical = self._critical_tick(incident) if self._may_warn(incident) else None
         coming = []
-        if incident.severity < Severity.WARNING and incident.psi >= WARNING_PSI:
+        if incident.severity < Severity.WARNING and self._may_warn(incident):
             coming.append(self._warning_tick(incident))
         if incident.severity < Severity.CRITICAL and critical is not None:
             coming.append(critical)

@@ -14,10 +14,10 @@ import msgspec
 import numpy as np
 
 from streamdrift.baselines import Baseline
+from streamdrift.changes import MAX_UNSEEN_NAMED
 from streamdrift.detectors import build
 from streamdrift.detectors.detector import Detector, Finding, Ticks
 from streamdrift.errors import StateError
-from streamdrift.evidence import MAX_UNSEEN_NAMED
 from streamdrift.facts import incidents_now
 from streamdrift.grids import SPECIAL_SLOTS, Grid, Kind, blind_grid
 from streamdrift.incident_history import IncidentHistory

@@ -86,10 +86,12 @@ class Watch:
         *,
         alarm: bool = True,
         evidence: float = 3.1,
-        onset: int = T,
+        onset: int | None = T,
         detector: str = "psi",
+        confirmed: bool = True,
     ) -> Finding:
-        return Finding(self.grid.names.index(name), detector, False, alarm, evidence, onset, seen)  # noqa: FBT003 — as the detectors write it
+        column = self.grid.names.index(name)
+        return Finding(column, detector, False, alarm, evidence, onset, seen, confirmed)  # noqa: FBT003 — as the detectors write it
 
     def calm(self, name: str, detector: str = "psi") -> Finding:
         return self.of(name, calm_window(), alarm=False, evidence=0.1, detector=detector)
@@ -112,6 +114,7 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "missing": lambda x: some(x, 0.2, None),
     "mistyped": lambda x: some(x, 0.4, MISTYPED),
     "new": lambda x: some(x, 0.1, "XX"),
+    "a few new": lambda x: some(x, 0.01, "XX"),
     "Poland": lambda x: some(x, 0.5, "PL"),
     "higher": lambda x: x**0.5,
 }
@@ -341,6 +344,61 @@ def test_an_incident_ends_when_the_baseline_is_replaced() -> None:
     assert watch.end(T + 4, "rebaselined") == []
 
 
+# ---- what limits severity --------------------------------------------------------------------------------------------
+
+
+def test_while_the_model_is_calibrating_nothing_is_more_than_info_and_then_it_is_what_it_is() -> None:
+    watch = Watch()
+    watch.incidents.model_state = "calibrating"
+    watch.close(T, watch.of("amount", seen("amount", "much"), onset=None, detector="skew"))
+    assert watch.incidents.due() is None
+    for tick in range(T + 1, T + 60):
+        assert watch.close(tick) == []
+    watch.incidents.model_state = "watching"
+    [alert] = watch.close(T + 60)
+    assert short([alert]) == [(60, "updated", "data_drift", "critical")]
+
+
+def test_without_the_evidence_of_a_warning_an_incident_stays_info() -> None:
+    watch = Watch()
+    watch.close(T, watch.of("amount", seen("amount", "much"), confirmed=False))
+    assert watch.incidents.due() is None
+    assert watch.close(T + 100) == []
+    watch.close(T + 101, watch.of("amount", seen("amount", "much"), confirmed=True))
+    assert watch.told[-1].data["severity"] == "warning"
+    assert watch.incidents.due() == T + 101 + 15, "what is critical is counted from there"
+
+
+def test_a_warning_takes_the_evidence_and_the_effect_of_one_and_the_same_feature() -> None:
+    watch = Watch()
+    large = watch.of("amount", seen("amount", "much"), confirmed=False)
+    watch.close(T, large, watch.of("country", seen("country", "a few new"), confirmed=True))
+    assert watch.close(T + 100) == []
+    assert {incident.severity for incident in watch.incidents.open} == {0}
+
+
+@pytest.mark.parametrize(("share", "severity"), [(0.03, "info"), (0.07, "warning"), (0.2, "critical")])
+def test_a_rate_has_the_severity_of_its_psi(share: float, severity: str) -> None:
+    reference, live = missing_rates(0.01, share)
+    watch = Watch(reference=reference)
+    watch.close(T, watch.of("age", live, detector="missing_rate"))
+    watch.close(T + 100)
+    watch.close(T + 200)
+    assert watch.told[-1].data["severity"] == severity
+    assert watch.told[-1].data["kind"] == "data_quality"
+    effect = watch.told[-1].data["features"][0]["effect"]
+    assert (effect["missing_before"], effect["missing_after"]) == (0.01, share)
+
+
+def missing_rates(*shares: float) -> tuple[Reference, Window]:
+    """A baseline and a window of one column whose numbers are the same, but for those that are missing."""
+    values = np.random.default_rng(5).permutation(np.linspace(0, 1, 10_000))
+    before, after = (np.where(np.arange(10_000) < round(share * 10_000), np.nan, values) for share in shares)
+    grid = Grid("shop", "3", (Column("age", Kind.NUMERIC, edges=tuple(np.linspace(0.1, 0.9, 9).tolist())),))
+    reference = Reference(Baseline(grid, summary(grid, {"age": before})))
+    return reference, window(reference, {"age": after})
+
+
 # ---- kinds and ids ---------------------------------------------------------------------------------------------------
 
 
@@ -419,6 +477,41 @@ def test_an_alert_is_of_the_contracts_shape() -> None:
     assert len(feature["baseline"]["counts"]) == len(feature["baseline"]["edges"]) + 1
     assert sum(feature["current"]["counts"]) == 2_000
     assert "resolution" not in data
+
+
+def test_what_was_there_before_monitoring_is_told_of_as_such() -> None:
+    watch = Watch()
+    [alert] = watch.close(T, watch.of("amount", seen("amount", "much"), onset=None, detector="skew"))
+    [feature] = alert.data["features"]
+    assert feature["onset"] == "before_monitoring"
+    assert feature["description"] == "amount shifted up 0.99 sd (about +11.8)"
+    assert alert.data["summary"] == "amount shifted up 0.99 sd (about +11.8) since before monitoring began"
+    [alert] = watch.close(T + 9, watch.calm("amount", detector="skew"))
+    assert alert.data["summary"] == "amount is close to the baseline again (data drift since before monitoring began)"
+
+
+def test_what_a_rate_detector_found_is_told_of_as_a_rate_though_the_shape_changed_more() -> None:
+    usual = rows(np.random.default_rng(1), 2_000)
+    both = CHANGES["missing"](CHANGES["much"](usual["amount"]))
+    live = window(small_reference(), usual | {"amount": both})
+    watch = Watch()
+    [alert] = watch.close(
+        T, watch.of("amount", live, detector="missing_rate"), watch.of("amount", live, detector="shape")
+    )
+    said = {feature["detector"]: feature["description"] for feature in alert.data["features"]}
+    assert said["missing_rate"] == "amount is missing in 20 % of events (0 % in the baseline)"
+    assert said["shape"].startswith("amount shifted up ")
+    assert {feature["feature"] for feature in alert.data["features"]} == {"amount"}
+    assert "other feature" not in alert.data["summary"]
+
+
+def test_numbers_where_there_were_hardly_any_are_counted() -> None:
+    watch = Watch()
+    usual = rows(np.random.default_rng(1), 2_000)
+    live = window(small_reference(), usual | {"amount": some(usual["amount"], 0.04, 900.0)})
+    [alert] = watch.close(T, watch.of("amount", live, detector="out_of_range_rate"))
+    assert alert.data["features"][0]["effect"]["out_of_range_after"] == pytest.approx(0.04, abs=0.001)
+    assert str(alert.data["summary"]).startswith("amount is out of its usual range in 4 % of events (")
 
 
 def test_rates_stand_beside_the_effect_where_there_are_any() -> None:
@@ -509,7 +602,11 @@ def sentence(column: str, change: str) -> str:
         ("amount", "much", "amount shifted up 0.99 sd (about +11.8)"),
         ("amount", "down", "amount shifted down 1 sd (about -12.2)"),
         ("amount", "a hundred times", "amount shifted up 330 sd (about +3,940)"),
-        ("amount", "wide", "amount changed its distribution (PSI 0.74) with the mean where it was"),
+        (
+            "amount",
+            "wide",
+            "amount changed its distribution (PSI 0.74) with the mean where it was: its spread grew 2 times (sd 12 → 24.2)",  # noqa: E501 — as it is said
+        ),
         ("amount", "missing", "amount is missing in 20 % of events (0 % in the baseline)"),
         ("amount", "mistyped", "amount has a value of the wrong type in 40 % of events (0 % in the baseline)"),
         (
