@@ -12,7 +12,7 @@ UV_COMPILE := UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quie
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint format bench errors months lock clean
+.PHONY: help setup demo test lint format bench errors months quality lock clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ errors: $(VENV)/.dev ## Find concept drift in the errors of frozen models, next 
 
 months: $(VENV)/.dev ## Run months of traffic of every rate, and changes in it (hours; ARGS="--seeds 1 --days 3")
 	@$(BIN)/python -m tests.rates $(ARGS)
+
+quality: $(VENV)/.dev ## False alarms and delays against promises, beside others (half an hour; ARGS="--short --seeds 7")
+	@$(BIN)/python -m tests.quality $(ARGS)
 
 lock: $(VENV)/.dev ## Lock the dependencies anew (ARGS="--upgrade" takes the newest versions)
 	@echo 'Resolving the dependencies of pyproject.toml into requirements/*.lock'

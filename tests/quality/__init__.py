@@ -1,0 +1,1 @@
+"""False alarms and delays against promises, beside what others do on the same streams: ``python -m tests.quality``."""
