@@ -28,10 +28,11 @@ class NullPlan:
     """Of each model."""
     per_day: float
     """The budget: false incidents of a model a day."""
+    minimum_effect: float = 0.02
 
     @property
     def name(self) -> str:
-        return f"{self.null.name}, {self.rows:,} rows, {self.features:,} features"
+        return f"{self.null.name}, {self.rows:,} rows, {self.features:,} features, floor {self.minimum_effect:g}"
 
 
 @dataclass
@@ -90,7 +91,7 @@ def run(plan: NullPlan, rng: np.random.Generator) -> Exposure:
 def _watch(plan: NullPlan, rng: np.random.Generator, found: Exposure) -> None:
     null = plan.null
     baseline = baseline_of(null.law, null.training(rng, plan.features, plan.rows))
-    model = Model(baseline, null.tick_s, Asked(plan.per_day))
+    model = Model(baseline, null.tick_s, Asked(plan.per_day, plan.minimum_effect))
     ticks = null.counts(rng, model.reference)
     for counts in islice(ticks, round(PATIENCE_DAYS * DAY_S / null.tick_s)):
         if model.calibrated:

@@ -7,6 +7,7 @@ stretch, or one that is still up when it begins, the run finds nothing whatever 
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -45,6 +46,8 @@ class Runs:
     """Runs with an alarm before the change."""
     missed: int = 0
     """Runs without any."""
+    again: int = 0
+    """Alarms that began anew while the change lasted: more than one incident for one change."""
     skew_reported: int = 0
     """Runs with an alarm before the change, which there had to be: live traffic was off its baseline from the start."""
 
@@ -82,7 +85,7 @@ class ChangePlan:
 
 
 def run(plan: ChangePlan, rng: Generator) -> Runs:
-    """All runs of a plan, by streamdrift."""
+    """All runs of a plan, by streamdrift, each model until all that changes is found."""
     runs, change = Runs(), plan.change
     for _ in range(plan.models):
         sizes = [min(TOGETHER, plan.features - start) for start in range(0, plan.features, TOGETHER)]
@@ -91,33 +94,50 @@ def run(plan: ChangePlan, rng: Generator) -> Runs:
     return runs
 
 
-def follow(plan: ChangePlan, tables: Iterable[Values], stream: Iterable[Values], runs: Runs) -> None:
+def follow(
+    plan: ChangePlan, tables: Iterable[Values], stream: Iterable[Values], runs: Runs, *, to_the_end: bool = False
+) -> None:
     """One model, from its training table through the stream, or until all that changes is found."""
-    change, changed = plan.change, range(plan.changed)
+    change, changed = plan.change, set(range(plan.changed))
     model = Model(baseline_of(change.baseline, tables), TICK_S, Asked(PER_DAY, plan.minimum_effect))
-    early: set[int] = set()
-    skewed: set[int] = set()
-    found: dict[int, int] = {}
-    event = -change.earlier
+    seen, event = _Seen(is_skewed=change.training is not None), -change.earlier
     for block in stream:
         for counts in counted(model.reference, block, BLOCK // PER_TICK):
             before = set(model.alarms)
             model.close(counts)
             event += PER_TICK
-            started = {column for _, column in model.alarms - before}
-            if event <= 0:
-                skewed |= model.columns_in_alarm
-            if change.training is None and -WATCHED <= event <= 0:
-                early |= model.columns_in_alarm
-            elif -WATCHED < event <= 0:
-                early |= started
-            elif event > 0:
-                found = dict.fromkeys(started, event) | found
-        if event > 0 and all(column in found or column in early for column in changed):
+            seen.take(event, model.columns_in_alarm, {column for _, column in model.alarms - before})
+        if event > 0 and not to_the_end and changed <= seen.early | seen.found.keys():
             break
     for column in changed:
-        runs.add(found.get(column), early=column in early)
-        runs.skew_reported += change.training is not None and column in skewed
+        runs.add(seen.found.get(column), early=column in seen.early)
+    runs.again += sum(seen.again[column] for column in changed - seen.early)
+    runs.skew_reported += len(changed & seen.skewed)
+
+
+@dataclass
+class _Seen:
+    """Which columns of one model have been in alarm."""
+
+    is_skewed: bool
+    """Whether all columns should be, before the change."""
+    skewed: set[int] = field(default_factory=set)
+    early: set[int] = field(default_factory=set)
+    found: dict[int, int] = field(default_factory=dict)
+    """Event at which an alarm began after the change, the first one."""
+    again: Counter[int] = field(default_factory=Counter)
+    """How many began later."""
+
+    def take(self, event: int, in_alarm: set[int], started: set[int]) -> None:
+        """Take the end of a tick: which columns are in alarm, and which ones' alarms began now."""
+        if event > 0:
+            self.again.update(started & self.found.keys())
+            self.found = dict.fromkeys(started, event) | self.found
+        elif self.is_skewed:
+            self.skewed |= in_alarm
+            self.early |= started if event > -WATCHED else set()
+        elif event >= -WATCHED:
+            self.early |= in_alarm
 
 
 def side_by_side(change: Change, rows: int, count: int, rng: Generator) -> Mapping[str, Runs]:
@@ -128,7 +148,7 @@ def side_by_side(change: Change, rows: int, count: int, rng: Generator) -> Mappi
     for number in range(count):
         training = change.baseline.draw(rng, (1, rows))
         blocks = list(change.stream(rng, 1, 1, BLOCK))
-        follow(plan, [training], blocks, found[STREAMDRIFT])
+        follow(plan, [training], blocks, found[STREAMDRIFT], to_the_end=True)
         values = np.concatenate(blocks, axis=1)[0]
         for name, alarms in OTHERS.items():
             if name == KSWIN and number % SLOW:

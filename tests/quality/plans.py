@@ -46,7 +46,8 @@ def full() -> Amount:
             _daily(null, rows, features)
             for null, rows, features in product(NULLS.values(), (1_000, 10_000, 100_000), _SIZES)
             if _is_run(null, features)
-        ],
+        ]
+        + [NullPlan(null, rows, 100, 2, 5.0, A_DAY, 0.0) for null in NULLS.values() for rows in (1_000, 10_000)],
         weekly=[
             NullPlan(LONG, 10_000, 1, 10, 21.0, A_WEEK),
             *(NullPlan(LONG, rows, 100, 10, 21.0, A_WEEK) for rows in (1_000, 10_000, 100_000)),
@@ -70,7 +71,7 @@ def full() -> Amount:
 
 def short() -> Amount:
     return Amount(
-        budgets=[NullPlan(null, 10_000, 20, 1, 1.0, A_DAY) for null in NULLS.values()],
+        budgets=[NullPlan(null, 10_000, 20, 1, 1.0, A_DAY, floor) for null in NULLS.values() for floor in (0.02, 0.0)],
         weekly=[NullPlan(LONG_WIDE, 10_000, 20, 1, 21.0, A_WEEK)],
         alarms=[NULLS["normal"], NULLS["AR(0.9)"]],
         alarm_streams=1,

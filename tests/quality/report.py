@@ -58,7 +58,7 @@ def text(results: Results) -> Iterator[str]:
 
 def _budgets(exposures: Sequence[Exposure]) -> Iterator[str]:
     yield "False incidents of a model while nothing changes, over what its budget allows (95 % interval)"
-    header = ["null", "rows", "features", "events/s", "budget/d"]
+    header = ["null", "rows", "features", "floor", "events/s", "budget/d"]
     header += ["models", "days", "in one", "incidents", "alarms", "skewed"]
     rows = []
     for exposure in exposures:
@@ -67,6 +67,7 @@ def _budgets(exposures: Sequence[Exposure]) -> Iterator[str]:
             plan.null.name,
             f"{plan.rows:,}",
             f"{plan.features:,}",
+            f"{plan.minimum_effect:g}",
             f"{plan.null.per_tick / plan.null.tick_s:.3g}",
             f"{plan.per_day:.3g}",
             f"{plan.models}",
@@ -100,6 +101,10 @@ def _sides(found: Mapping[str, Mapping[str, Runs]]) -> Iterator[str]:
     rows = [[change, *(_cell(runs[name]) for name in names)] for change, runs in found.items()]
     yield from _table(["", *names], rows)
     yield f"e: runs with an alarm before the change, which find nothing; m: without any alarm; KSWIN: 1 run in {SLOW}."
+    again = ", ".join(
+        f"{change} {runs[STREAMDRIFT].again}" for change, runs in found.items() if runs[STREAMDRIFT].again
+    )
+    yield f"Alarms of streamdrift that began anew while the change lasted: {again or 'none'}."
     yield ""
 
 
@@ -186,6 +191,7 @@ def _exposure(exposure: Exposure) -> Mapping[str, Any]:
         "null": plan.null.name,
         "rows": plan.rows,
         "features": plan.features,
+        "minimum_effect": plan.minimum_effect,
         "budget_per_day": plan.per_day,
         "days": round(exposure.days, 3),
         "incidents": exposure.incidents,
@@ -195,4 +201,5 @@ def _exposure(exposure: Exposure) -> Mapping[str, Any]:
 
 
 def _runs(runs: Runs) -> Mapping[str, Any]:
-    return {"median": runs.median, "found": len(runs.delays), "early": runs.early, "missed": runs.missed}
+    counts = {"found": len(runs.delays), "early": runs.early, "missed": runs.missed, "again": runs.again}
+    return {"median": runs.median, **counts}
