@@ -62,6 +62,7 @@ from streamdrift.detectors.overdispersion import (
     Pane,
     PaneState,
 )
+from streamdrift.detectors.reach import RateReach, root
 from streamdrift.errors import StateError
 from streamdrift.grids import MISSING, SPECIAL_SLOTS, TYPE_ERROR, UNSEEN, Kind
 from streamdrift.merging import MARGIN
@@ -105,6 +106,7 @@ class Rate:
         tolerated = np.repeat(
             [tolerance.missing, tolerance.unseen, tolerance.type_error, tolerance.out_of_range], self._columns
         )
+        self._expected = successes / np.maximum(events, 1.0)
         self._bound = rate_bound(successes, events, tolerated)
         """Of each stream the rate that is tolerated. Shape (streams,)."""
         self._log_miss, self._log_hit = _log_ratios(self._bound)
@@ -242,6 +244,25 @@ class Rate:
 
     def _rate_of_pane(self) -> Floats:
         return np.asarray(self._pane.counts[:, 0] / np.maximum(self._pane.totals, 1.0), dtype=np.float64)
+
+    def reach(self, column: int, events_per_us: float, within_us: int) -> list[RateReach]:
+        """The smallest rate in each channel of a column that would be seen within a time."""
+        streams = np.arange(len(CHANNELS)) * self._columns + column
+        came, bound = events_per_us * within_us, self._bound[streams]
+        spent = np.maximum(self._budget[streams] * self._ticks.length_us, SMALLEST)
+        needed = np.log(len(self._log_miss) / spent) * self._factor[streams]
+
+        def grown(rates: Floats) -> Floats:
+            gain = (1 - rates) * self._log_miss[:, streams] + rates * self._log_hit[:, streams]
+            return np.asarray(came * gain.max(axis=0) / needed, dtype=np.float64)
+
+        smallest = root(grown, bound, np.ones_like(bound))
+        return [
+            RateReach(name, expected, highest, rate if np.isfinite(rate) else None)
+            for name, expected, highest, rate in zip(
+                CHANNELS, self._expected[streams].tolist(), bound.tolist(), smallest.tolist(), strict=True
+            )
+        ]
 
     # Findings and snapshots
 

@@ -67,7 +67,8 @@ from streamdrift.detectors.limits import Limits
 from streamdrift.detectors.memories import Memories, MemoriesState, ladder
 from streamdrift.detectors.nulls import Binning, Null
 from streamdrift.detectors.overdispersion import FIRST_MEASURE, Overdispersion, OverdispersionState, Pane, PaneState
-from streamdrift.detectors.spans import Spans, SpansState
+from streamdrift.detectors.reach import ShapeReach, root
+from streamdrift.detectors.spans import LOOKS, Spans, SpansState
 from streamdrift.errors import StateError
 from streamdrift.packing import pack, pack_floats, unpack, unpack_floats
 from streamdrift.sensitivity import Sensitivity
@@ -307,9 +308,13 @@ class Shape:
         """The event time whose part of the budget each statistic of each row may use now. Shape (places, rows)."""
         elapsed_us = now_us - self._looked_us[places]
         self._looked_us[places] = now_us
+        return np.asarray(elapsed_us[:, None] * (self._weights / self._statistics), dtype=np.float64)
+
+    @property
+    def _statistics(self) -> NDArray[np.int64]:
+        """How many statistics of each row share its budget. Shape (rows,)."""
         spans, memories = len(self._spans.lengths), len(self._memories.lengths)
-        statistics = np.where(self._null.contrasted.any(axis=0), ON_SPANS * spans + memories, memories)
-        return np.asarray(elapsed_us[:, None] * (self._weights / statistics), dtype=np.float64)
+        return np.where(self._null.contrasted.any(axis=0), ON_SPANS * spans + memories, memories)
 
     def _extent(self, place: int | NDArray[np.int64]) -> Floats:
         """How many events a span or a memory is worth."""
@@ -382,6 +387,45 @@ class Shape:
         surprise = (sums @ sums[within]) ** 2 / np.maximum(totals, 1.0)
         likeliest = int(surprise.argmax())
         return ticks[likeliest], sizes[likeliest]
+
+    def reach(self, column: int, events_per_us: float, within_us: int) -> ShapeReach:
+        """The smallest change of a column that would be seen within a time, at so many events a microsecond.
+
+        On average, of a change that is there from one event on to the next; chance may show it earlier or later.
+        """
+        lengths = np.concatenate((self._spans.lengths, 2 * self._memories.lengths))
+        spans, rows = len(self._spans.lengths), len(self._alarm)
+        came = max(events_per_us * within_us, 1.0)
+        filled = np.minimum(came / lengths, 1.0)
+        between_us = lengths / np.repeat((LOOKS, 2.0), (spans, len(lengths) - spans)) / max(events_per_us, 1e-12)
+        spent = between_us[:, None] * (self._weights / self._statistics)
+        worth = np.repeat(lengths[:, None], rows, axis=1)
+
+        def of_shift(sizes: Floats) -> Floats:
+            contrast = np.zeros((spans, CONTRASTS, rows))
+            contrast[:, 0] = (sizes * filled[:spans])[:, None]
+            factors = self._factors[np.arange(spans) // 2]
+            return self._limits.of_contrasts(contrast, worth[:spans], factors, spent[:spans])[0][:, column]
+
+        def of_any(sizes: Floats) -> Floats:
+            chi_square = np.repeat(((sizes * filled[spans:]) ** 2)[:, None], rows, axis=1)
+            chi_square = chi_square + self._null.freedom / worth[spans:]
+            return self._limits.of_chi_square(chi_square, worth[spans:], self._factors, spent[spans:])[0][:, column]
+
+        largest = 30.0
+        shifts = root(of_shift, np.zeros(spans), np.full(spans, largest))
+        others = root(of_any, np.zeros(len(lengths) - spans), np.full(len(lengths) - spans, largest))
+        sizes = np.concatenate((shifts, others))
+        best = int(sizes.argmin())
+        ordered = bool(self._null.contrasted[0, column])
+        floor = self._sensitivity.minimum_effect
+        return ShapeReach(
+            floor,
+            float(np.sqrt(floor)),
+            float(np.log1p(sizes[best] ** 2)),
+            float(sizes[best]) if ordered else None,
+            int(min(lengths[best], came)),
+        )
 
     # Snapshots
 
