@@ -7,6 +7,7 @@ that all ratios are in standard deviations. Where there are too few events to tr
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -21,6 +22,8 @@ Floats = NDArray[np.float64]
 Ratios = tuple[Floats, NDArray[np.bool_]]
 """Evidence of each row, and whether it is also beyond what a warning takes. Shapes (…, rows)."""
 
+ON_SPANS: Final = CONTRASTS + 1
+"""Statistics that are looked at on each span: the contrasts, and all of them together."""
 ENOUGH: Final = 60.0
 """Independent events for a contrast that hardly leans to a side."""
 ENOUGH_SKEWED: Final = 500.0
@@ -35,26 +38,42 @@ TOGETHER_INFLATION: Final = 30.0
 """The sum of squares of n independent events has a heavier tail than χ²: by 1 + 30/n, measured."""
 
 
-class Limits:
-    """Thresholds of all rows against one ``Null``."""
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What looks may spend: the event time since the looks before, and how many places share a row's budget."""
 
-    def __init__(self, null: Null, sensitivity: Sensitivity) -> None:
+    elapsed_us: Floats
+    """Shape (…)."""
+    spans: int
+    memories: int
+
+
+class Limits:
+    """Thresholds of all rows against one ``Null``. Each row has its share of the budget, which its statistics share."""
+
+    def __init__(self, null: Null, sensitivity: Sensitivity, shares: Floats) -> None:
         self._null = null
         self.floor = float(np.sqrt(np.expm1(sensitivity.minimum_effect)))
         """The smallest effect that matters, as the root of χ²: of PSI that is √(e^PSI - 1)."""
         self._budgets = tuple(dict.fromkeys((sensitivity.false_alarms, sensitivity.warnings)))
+        # Quantiles cost, and most rows have the same: those of one share that have contrasts, or have none.
+        kinds, self._kind = np.unique(
+            np.column_stack((shares, null.contrasted.any(axis=0))), axis=0, return_inverse=True
+        )
+        self._share, self._contrasted = kinds[:, 0], kinds[:, 1].astype(np.bool_)
+        self._enough = np.where(np.abs(null.skewness) < SKEWED, ENOUGH, ENOUGH_SKEWED)
+        self._others = null.freedom - null.contrasted.sum(axis=0)
 
-    def of_contrasts(self, contrast: Floats, events: Floats, factors: Floats, spent: Floats) -> Ratios:
+    def of_contrasts(self, contrast: Floats, events: Floats, factors: Floats, spent: Spent) -> Ratios:
         """Evidence in contrasts (…, 4, rows) of ``events`` (…, rows), one by one and together.
 
-        ``factors``: φ, shape (…, 5, rows). ``spent``: event time in microseconds whose budget each statistic may use,
-        shape (…, rows).
+        ``factors``: φ, shape (…, 5, rows).
         """
         null, there = self._null, self._null.contrasted
         factors = factors[..., :CONTRASTS, :]
         independent = np.maximum(events, 1e-9)[..., None, :] / factors
         variance = self._variance(independent, factors)
-        looks = there & (independent >= np.where(np.abs(null.skewness) < SKEWED, ENOUGH, ENOUGH_SKEWED))
+        looks = there & (independent >= self._enough)
         leaning = np.where(contrast > 0, null.skewness, -null.skewness) / np.sqrt(independent)
 
         total, squares = _sum(variance, there), _sum(variance**2, there)
@@ -63,22 +82,24 @@ class Limits:
         together = _sum(contrast**2, there)
 
         def ratio(alpha: Floats) -> Floats:
-            z = normal_quantile(alpha / 2)[..., None, :]
+            z = normal_quantile(alpha / 2)[..., None, self._kind]
             each = np.abs(contrast) / (self.floor + np.sqrt(variance) * cornish_fisher(z, leaning))
-            limit = self._quantile(total, squares, normal_quantile(alpha)) * (1 + TOGETHER_INFLATION / least)
+            limit = self._quantile(total, squares, normal_quantile(alpha)[..., self._kind]) * (
+                1 + TOGETHER_INFLATION / least
+            )
             all_four = np.where(looks_together, np.sqrt(together / limit), 0.0)
             return np.asarray(np.maximum(np.where(looks, each, 0.0).max(axis=-2), all_four), dtype=np.float64)
 
         return self._at_budgets(ratio, spent)
 
-    def of_chi_square(self, chi_square: Floats, events: Floats, factors: Floats, spent: Floats) -> Ratios:
+    def of_chi_square(self, chi_square: Floats, events: Floats, factors: Floats, spent: Spent) -> Ratios:
         """Evidence in X of ``events``, both of shape (…, rows)."""
         null, there = self._null, self._null.contrasted
         independent = np.maximum(events, 1e-9)[..., None, :] / factors
         variance = self._variance(independent, factors)
         of_contrasts, of_all = variance[..., :CONTRASTS, :], variance[..., CONTRASTS, :]
         # What is left of X when the contrasts are taken out varies as its other directions do.
-        others = null.freedom - there.sum(axis=0)
+        others = self._others
         total, squares = _sum(of_contrasts, there), _sum(of_contrasts**2, there)
         rest = np.maximum(null.freedom * of_all - total, 0.0) / np.maximum(others, 1.0)
         total, squares = total + others * rest, squares + others * rest**2
@@ -86,15 +107,10 @@ class Limits:
         looks = (independent[..., CONTRASTS, :] >= enough) & (null.freedom > 0)
 
         def ratio(alpha: Floats) -> Floats:
-            limit = self._quantile(total, squares, normal_quantile(alpha))
+            limit = self._quantile(total, squares, normal_quantile(alpha)[..., self._kind])
             return np.where(looks, np.sqrt(chi_square / limit), 0.0)
 
         return self._at_budgets(ratio, spent)
-
-    @staticmethod
-    def larger(one: Ratios, other: Ratios) -> Ratios:
-        """The larger evidence of each row."""
-        return np.maximum(one[0], other[0]), one[1] | other[1]
 
     def _variance(self, independent: Floats, factors: Floats) -> Floats:
         """Variance of statistics of so many independent events, the baseline's own uncertainty in it."""
@@ -105,8 +121,11 @@ class Limits:
         total, squares = (np.where(total > 0, each, 1.0) for each in (total, squares))
         return weighted_chi_square_quantile(total, squares, np.full_like(total, self.floor**2), z)
 
-    def _at_budgets(self, ratio: Callable[[Floats], Floats], spent: Floats) -> Ratios:
-        found = [ratio(np.clip(budget * spent, 1e-290, MOST_LIKELY)) for budget in self._budgets]
+    def _at_budgets(self, ratio: Callable[[Floats], Floats], spent: Spent) -> Ratios:
+        """What ``ratio`` makes of the probabilities of each kind of rows. Shape (…, kinds)."""
+        statistics = np.where(self._contrasted, ON_SPANS * spent.spans + spent.memories, spent.memories)
+        times = spent.elapsed_us[..., None] * (self._share / statistics)
+        found = [ratio(np.clip(budget * times, 1e-290, MOST_LIKELY)) for budget in self._budgets]
         return found[0], found[-1] >= 1
 
 

@@ -63,7 +63,7 @@ from numpy.typing import NDArray
 
 from streamdrift.detectors.contrasts import CONTRASTS
 from streamdrift.detectors.detector import Finding, Ticks
-from streamdrift.detectors.limits import Limits
+from streamdrift.detectors.limits import Limits, Spent
 from streamdrift.detectors.memories import Memories, MemoriesState, ladder
 from streamdrift.detectors.nulls import Binning, Null
 from streamdrift.detectors.overdispersion import FIRST_MEASURE, Overdispersion, OverdispersionState, Pane, PaneState
@@ -77,8 +77,6 @@ from streamdrift.windows import Reference, Window
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-ON_SPANS: Final = CONTRASTS + 1
-"""Statistics that are looked at on each span: the contrasts, and all of them together."""
 MEMORY_PER_BASELINE: Final = 4.0
 """Longest memory in events of the baseline: beyond, its own noise is all that there is."""
 LONGEST: Final = 65_536.0
@@ -114,8 +112,8 @@ class Shape:
         self._dispersion = Overdispersion(len(lengths), CONTRASTS + 1, rows)
         self._factors = np.ones((len(lengths), CONTRASTS + 1, rows))
         """φ of each contrast, and of X, at each memory."""
-        self._limits = Limits(self._null, sensitivity)
-        self._weights = sensitivity.shares([column.name for column in reference.grid.columns])
+        shares = sensitivity.shares([column.name for column in reference.grid.columns])
+        self._limits = Limits(self._null, sensitivity, shares)
         self.calibrated = False
         self._start_us: int | None = None
         """When the first tick with events began."""
@@ -304,17 +302,11 @@ class Shape:
         """Whether φ has been measured."""
         return self.calibrated or self._next_measure > FIRST_MEASURE
 
-    def _spent(self, places: Sequence[int], now_us: int) -> Floats:
-        """The event time whose part of the budget each statistic of each row may use now. Shape (places, rows)."""
+    def _spent(self, places: Sequence[int], now_us: int) -> Spent:
+        """The event time whose part of the budget looks at some places may use now."""
         elapsed_us = now_us - self._looked_us[places]
         self._looked_us[places] = now_us
-        return np.asarray(elapsed_us[:, None] * (self._weights / self._statistics), dtype=np.float64)
-
-    @property
-    def _statistics(self) -> NDArray[np.int64]:
-        """How many statistics of each row share its budget. Shape (rows,)."""
-        spans, memories = len(self._spans.lengths), len(self._memories.lengths)
-        return np.where(self._null.contrasted.any(axis=0), ON_SPANS * spans + memories, memories)
+        return Spent(elapsed_us.astype(np.float64), len(self._spans.lengths), len(self._memories.lengths))
 
     def _extent(self, place: int | NDArray[np.int64]) -> Floats:
         """How many events a span or a memory is worth."""
@@ -398,19 +390,21 @@ class Shape:
         came = max(events_per_us * within_us, 1.0)
         filled = np.minimum(came / lengths, 1.0)
         between_us = lengths / np.repeat((LOOKS, 2.0), (spans, len(lengths) - spans)) / max(events_per_us, 1e-12)
-        spent = between_us[:, None] * (self._weights / self._statistics)
+        on_spans, on_memories = (
+            Spent(between_us[part], spans, len(lengths) - spans) for part in (slice(spans), slice(spans, None))
+        )
         worth = np.repeat(lengths[:, None], rows, axis=1)
 
         def of_shift(sizes: Floats) -> Floats:
             contrast = np.zeros((spans, CONTRASTS, rows))
             contrast[:, 0] = (sizes * filled[:spans])[:, None]
             factors = self._factors[np.arange(spans) // 2]
-            return self._limits.of_contrasts(contrast, worth[:spans], factors, spent[:spans])[0][:, column]
+            return self._limits.of_contrasts(contrast, worth[:spans], factors, on_spans)[0][:, column]
 
         def of_any(sizes: Floats) -> Floats:
             chi_square = np.repeat(((sizes * filled[spans:]) ** 2)[:, None], rows, axis=1)
             chi_square = chi_square + self._null.freedom / worth[spans:]
-            return self._limits.of_chi_square(chi_square, worth[spans:], self._factors, spent[spans:])[0][:, column]
+            return self._limits.of_chi_square(chi_square, worth[spans:], self._factors, on_memories)[0][:, column]
 
         largest = 30.0
         shifts = root(of_shift, np.zeros(spans), np.full(spans, largest))
