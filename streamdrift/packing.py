@@ -109,12 +109,14 @@ def unpack(data: bytes) -> NDArray[np.int64]:
     return np.frombuffer(data, dtype=f"<i{data[0]}", offset=1).astype(np.int64)
 
 
-def pack_floats(array: NDArray[np.float32] | NDArray[np.float64]) -> bytes:
+def pack_floats(array: NDArray[np.floating[Any]]) -> bytes:
     """A float array as bytes, to the bit: its item size, then its items."""
     return bytes([array.dtype.itemsize]) + np.ascontiguousarray(array).tobytes()
 
 
-def unpack_floats(data: bytes, shape: tuple[int, ...], dtype: type[np.float32 | np.float64]) -> NDArray[Any]:
+def unpack_floats(
+    data: bytes, shape: tuple[int, ...], dtype: type[np.float16 | np.float32 | np.float64]
+) -> NDArray[Any]:
     """What ``pack_floats`` was given. Raises ``ValueError`` for another shape or type, and for what is not finite."""
     if not data or data[0] != np.dtype(dtype).itemsize:
         raise ValueError("not the items that were packed")

@@ -10,7 +10,7 @@ on would look over-dispersed for ever::
     squares of     memory − mean of its pane so far, over 1/nₑ − 1/n: what independent events would give
 
 A step in the middle of all this is in one pane, and nowhere else: of one statistic, a pane that is far beyond the
-others is left out. When six panes are full, they are merged in pairs, and the next ones are twice as long: the
+others is left out. When four panes are full, they are merged in pairs, and the next ones are twice as long: the
 measuring never ends, and after all of a day's hours have been seen, the day's course is in it.
 
 What few panes say is uncertain, so it is combined with what is known otherwise, as a Kalman filter does on a
@@ -36,7 +36,7 @@ from streamdrift.packing import pack, pack_floats, unpack, unpack_floats
 from streamdrift.sensitivity import WarmUp
 
 QUARTERS: Final = 4
-PANES: Final = 6
+PANES: Final = 4
 """Panes before they are merged in pairs."""
 SETTLED: Final = 4
 """Memories that must lie in a pane before a memory is compared with the pane's mean."""
@@ -61,14 +61,14 @@ FIRST_MEASURE: Final = 1_024
 class Pane:
     """The present pane: what came in it, since when, and how long it is to be, in quarters of a warm-up."""
 
-    counts: NDArray[np.float64]
+    counts: NDArray[np.float32]
     totals: NDArray[np.float64]
     """Counts of each row, and of how many events of the row they are. Shapes (rows, bins) and (rows,)."""
     events: int = 0
     start_us: int = 0
     quarters: int = 1
 
-    def add(self, counts: NDArray[np.float64], totals: NDArray[np.float64], events: int) -> None:
+    def add(self, counts: NDArray[np.float32], totals: NDArray[np.float64], events: int) -> None:
         self.counts = self.counts + counts
         self.totals = self.totals + totals
         self.events += events
@@ -89,7 +89,7 @@ class Pane:
 
     def state(self) -> PaneState:
         return PaneState(
-            pack(self.counts.astype(np.int64).ravel()),
+            pack_floats(self.counts),
             pack(self.totals.astype(np.int64)),
             self.events,
             self.start_us,
@@ -99,11 +99,11 @@ class Pane:
     def restore(self, state: PaneState) -> None:
         """Raises ``StateError`` for the state of another pane."""
         try:
-            counts = unpack(state.counts).reshape(self.counts.shape)
+            counts = unpack_floats(state.counts, self.counts.shape, np.float32)
             totals = unpack(state.totals).reshape(self.totals.shape)
         except ValueError as error:
             raise StateError(f"a pane does not fit {len(self.totals)} rows: {error}") from None
-        self.counts, self.totals = counts.astype(np.float64), totals.astype(np.float64)
+        self.counts, self.totals = counts, totals.astype(np.float64)
         self.events, self.start_us, self.quarters = state.events, state.start_us, state.quarters
 
 
@@ -121,7 +121,7 @@ class Overdispersion:
         return len(self._looks)
 
     def begin_pane(self) -> bool:
-        """A new pane; when there are six, they are merged first, and the new ones are to be twice as long."""
+        """A new pane; when there are four, they are merged first, and the new ones are to be twice as long."""
         full = self.panes == PANES
         if full:
             self._squares = self._squares[0::2] + self._squares[1::2]
@@ -133,6 +133,11 @@ class Overdispersion:
         self._looks = np.concatenate((self._looks, np.zeros_like(self._looks, shape=(1, *self._looks.shape[1:]))))
         self._independent = np.concatenate((self._independent, np.zeros((1, self._independent.shape[1]))))
         return full
+
+    def begin_anew(self) -> None:
+        """Forget all that was measured."""
+        self._squares, self._looks, self._independent = self._squares[:0], self._looks[:0], self._independent[:0]
+        self.begin_pane()
 
     @property
     def known(self) -> bool:

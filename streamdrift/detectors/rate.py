@@ -121,7 +121,7 @@ class Rate:
         self._dispersion = Overdispersion(len(LENGTHS), 1, streams)
         self._factor = np.ones(streams)
         """φ."""
-        self._pane = Pane(np.zeros((streams, 1)), np.zeros(streams))
+        self._pane = Pane(np.zeros((streams, 1), np.float32), np.zeros(streams))
         self.calibrated = False
         self._start_us: int | None = None
         self._last_us = 0
@@ -208,7 +208,7 @@ class Rate:
 
     def _measure(self, successes: Floats, events: Floats, came: int) -> None:
         self._memories.add(successes[:, None].astype(np.float32), events, came)
-        self._pane.add(successes[:, None], events, came)
+        self._pane.add(successes[:, None].astype(np.float32), events, came)
         rate = self._rate_of_pane()
         of_one = rate * (1 - rate)
         for memory, since in self._memories.due():

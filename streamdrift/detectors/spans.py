@@ -28,7 +28,7 @@ from streamdrift.errors import StateError
 from streamdrift.packing import pack_floats, unpack_floats
 
 SHORTEST: Final = 64
-LOOKS: Final = 8
+LOOKS: Final = 4
 """Looks in the time that a span lasts."""
 RUNS: Final = 4
 """Runs of one size before two of them are joined."""
