@@ -76,7 +76,10 @@ class Benchmark:
     def _exposure(self, plan: budgets.NullPlan) -> budgets.Exposure:
         found = budgets.run(plan, self._random(f"budgets: {plan.name}"))
         low, high = found.interval
-        self._tell(f"{plan.name}: {found.incidents} in {found.days:.1f} d, {found.ratio:.2f} [{low:.2f}, {high:.2f}]")
+        by = "".join(f", {count} of {name}" for name, count in found.alarms.items())
+        self._tell(
+            f"{plan.name}: {found.incidents} in {found.days:.1f} d, {found.ratio:.2f} [{low:.2f}, {high:.2f}]{by}"
+        )
         return found
 
     def _random(self, name: str) -> np.random.Generator:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -42,8 +43,8 @@ class Exposure:
     plan: NullPlan
     incidents: int = 0
     """Starts: ticks at whose end some column is in alarm, after one at whose end none was."""
-    columns: int = 0
-    """Alarms of single columns: an incident may have many."""
+    alarms: Counter[str] = field(default_factory=Counter)
+    """Of single columns, by detector: an incident may have many."""
     days: float = 0.0
     """Of all models, since each was calibrated."""
     days_in_incidents: float = 0.0
@@ -104,11 +105,12 @@ def _watch(plan: NullPlan, rng: np.random.Generator, found: Exposure) -> None:
     found.open_at_start += bool(known)
     before: set[int] = set()
     for counts in islice(ticks, round(plan.days * DAY_S / null.tick_s)):
+        earlier = set(model.alarms)
         model.close(counts)
+        found.alarms.update(name for name, _ in model.alarms - earlier)
         known &= model.alarms
         now = {column for _, column in model.alarms - known}
         found.incidents += bool(now) and not before
-        found.columns += len(now - before)
         found.days += null.tick_s / DAY_S
         found.days_in_incidents += null.tick_s / DAY_S if now else 0.0
         before = now

@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdrift.baselines import Baseline
-from streamdrift.detectors import table
+from streamdrift.detectors import build
 from streamdrift.detectors.detector import Finding, Ticks
 from streamdrift.grids import Grid
+from streamdrift.monitor import INPUTS
+from streamdrift.sensitivity import DAY_US, Sensitivity
 from streamdrift.summaries import Moments, Names, Summary
 from streamdrift.tables import Fields, baseline_from_columns
 from streamdrift.ticks import MICROSECONDS
@@ -52,16 +54,21 @@ class Asked:
     minimum_effect: float = 0.02
     """PSI."""
 
+    @property
+    def sensitivity(self) -> Sensitivity:
+        """The same in event time; all that is found may be a warning."""
+        rate = self.false_alarms_per_day / DAY_US
+        return Sensitivity(false_alarms=rate, warnings=rate, minimum_effect=self.minimum_effect)
+
 
 class Model:
     """One model, from its first event on. Ticks are given without gaps."""
 
     def __init__(self, baseline: Baseline, tick_s: float, asked: Asked) -> None:
-        self.asked = asked
         self.reference = Reference(baseline)
         self._ticks = Ticks(round(tick_s * MICROSECONDS))
         self._tick = MONDAY * MICROSECONDS // self._ticks.length_us
-        self._detectors = {name: build(self.reference, self._ticks) for name, build in table().items()}
+        self._detectors = build(self.reference, self._ticks, asked.sensitivity.part(INPUTS))
         self._no_moments = Moments.empty(len(baseline.grid.columns))
         self.alarms: set[tuple[str, int]] = set()
         """Detectors in alarm, and the columns for which they are."""
@@ -69,7 +76,7 @@ class Model:
     @property
     def calibrated(self) -> bool:
         """Whether the budget is promised by now."""
-        return all(getattr(detector, "calibrated", True) for detector in self._detectors.values())
+        return all(detector.calibrated for detector in self._detectors.values())
 
     @property
     def columns_in_alarm(self) -> set[int]:

@@ -74,7 +74,7 @@ def _budgets(exposures: Sequence[Exposure]) -> Iterator[str]:
             f"{exposure.days:.1f}",
             f"{exposure.days_in_incidents:.1f}",
             f"{exposure.incidents}",
-            f"{exposure.columns}",
+            f"{exposure.alarms.total()}",
             f"{exposure.open_at_start}",
         ]
         rows.append([*cells, f"{exposure.ratio:.2f} [{low:.2f}, {high:.2f}]"])
@@ -195,6 +195,7 @@ def _exposure(exposure: Exposure) -> Mapping[str, Any]:
         "budget_per_day": plan.per_day,
         "days": round(exposure.days, 3),
         "incidents": exposure.incidents,
+        "alarms": dict(exposure.alarms),
         "ratio": _number(exposure.ratio),
         "interval": [_number(bound) for bound in exposure.interval],
     }
