@@ -222,6 +222,7 @@ def _monitor(settings: Settings, model_id: str) -> MonitorConfig:
         settings.window(model_id).microseconds,
         tuple(streams),
         settings.sensitivity(model_id),
+        settings.mutes(model_id),
     )
 
 

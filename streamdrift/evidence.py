@@ -43,6 +43,12 @@ class Contribution(msgspec.Struct, frozen=True):
     """What is said once it recovered: ``is close to its benchmark again``."""
     confirmed: bool = True
     """Whether the evidence is enough for a warning, given the budget of the whole fleet."""
+    muted: str = ""
+    """Why nobody is told of it now; empty if it is not muted."""
+    muted_until: int = 0
+    """The first tick behind the span that mutes it."""
+    told: bool = False
+    """Whether a message of the incident has named it."""
 
     @property
     def strength(self) -> float:

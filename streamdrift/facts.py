@@ -30,6 +30,6 @@ class Fact:
 
 
 def incidents_now(incidents: Iterable[Incident]) -> tuple[IncidentNow, ...]:
-    """Open incidents as they are told of, by id."""
-    found = (IncidentNow(each.incident_id, str(each.kind), Severity(each.severity)) for each in incidents)
-    return tuple(sorted(found))
+    """Open incidents as they are told of, by id: those of which nobody is told ask for no training either."""
+    heard = (each for each in incidents if not each.is_muted)
+    return tuple(sorted(IncidentNow(each.incident_id, str(each.kind), Severity(each.severity)) for each in heard))

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from streamdrift.detectors.detector import Ticks
 from streamdrift.incidents import Alert, Incident, Phase
-from streamdrift.status import IncidentStatus
+from streamdrift.status import MUTED, IncidentStatus
+from streamdrift.ticks import MICROSECONDS
 
 MAX_RESOLVED_SHOWN: Final = 10
+LATELY_US: Final = 30 * 86_400 * MICROSECONDS
+MAX_COUNTED: Final = 1_000
+"""Incidents of which it is remembered when they started."""
 
 
 class IncidentHistory:
-    """Remembers what was said since start."""
+    """Remembers what was said since start, and for longer when incidents started."""
 
     def __init__(self, ticks: Ticks) -> None:
         self._ticks = ticks
         self._resolved: deque[IncidentStatus] = deque(maxlen=MAX_RESOLVED_SHOWN)
         self._alerts: dict[tuple[str, str], int] = {}
+        self._started: deque[int] = deque(maxlen=MAX_COUNTED)
 
     @property
     def alerts(self) -> Mapping[tuple[str, str], int]:
@@ -30,22 +36,45 @@ class IncidentHistory:
         for alert in alerts:
             key = str(alert.data["kind"]), str(alert.data["severity"])
             self._alerts[key] = self._alerts.get(key, 0) + 1
+            if alert.phase is Phase.STARTED:
+                self._started.append(self._ticks.end_us(alert.tick))
             if alert.phase is Phase.RESOLVED:
                 self._resolved.appendleft(self._of_alert(alert))
+
+    def remember_unheard(self, incidents: Iterable[Incident], tick: int) -> None:
+        """Incidents that ended in ``tick``, and of which nobody was told."""
+        for incident in incidents:
+            ended = replace(self._of_incident(incident), resolved_us=self._ticks.end_us(tick))
+            self._resolved.appendleft(ended)
+
+    def lately(self, now_us: int | None) -> int:
+        """Incidents that started in the 30 days up to then; at most ``MAX_COUNTED``."""
+        return 0 if now_us is None else sum(start > now_us - LATELY_US for start in self._started)
+
+    @property
+    def started(self) -> Sequence[int]:
+        """When incidents started, in microseconds since the epoch: what a snapshot keeps."""
+        return tuple(self._started)
+
+    def restore(self, started: Sequence[int]) -> None:
+        """Go on from ``started``."""
+        self._started = deque(started, MAX_COUNTED)
 
     def shown(self, open_: Sequence[Incident]) -> tuple[IncidentStatus, ...]:
         """The open incidents, and the last few that were resolved."""
         return (*map(self._of_incident, open_), *self._resolved)
 
     def _of_incident(self, incident: Incident) -> IncidentStatus:
+        contributions = (incident.contributions or incident.recovered).values()
         return IncidentStatus(
             incident.incident_id,
             str(incident.kind),
             str(incident.severity),
-            "open",
+            MUTED if incident.is_muted else "open",
             incident.summary,
-            tuple(dict.fromkeys(c.feature for c in incident.contributions.values())),
+            tuple(dict.fromkeys(c.feature for c in contributions)),
             self._ticks.end_us(incident.started),
+            muted={c.feature: c.muted for c in contributions if c.muted},
         )
 
     def _of_alert(self, alert: Alert) -> IncidentStatus:

@@ -13,6 +13,9 @@ rate has the same bands as a shift (missing 1 → 3 % is a PSI of 0.02 and info,
 incident is no more than info while the model is calibrating, or while no contribution has the evidence that the budget
 of the fleet asks of a warning. Severity only rises while an incident is open, and every transition happens at the close
 of a tick: it depends on the ticks alone. The same findings give the same alerts with the same ids.
+
+What is muted (see ``muting``) is part of its incident, but in no message, and counts for no severity. An incident of
+muted columns alone is told of when the span ends, if it is still there; one that was told of before, when it ends.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from streamdrift.detectors.detector import Finding, Ticks
 from streamdrift.errors import StateError
 from streamdrift.evidence import Contribution, describe, evidence_data, rfc3339, sentence
 from streamdrift.grids import Grid, Role, content_id
+from streamdrift.muting import Mute, mute_of
 from streamdrift.ticks import MICROSECONDS
 from streamdrift.windows import Reference
 
@@ -120,23 +124,33 @@ class Incident(msgspec.Struct):
     summary: str = ""
 
     @property
+    def heard(self) -> list[Contribution]:
+        """Contributions that are not muted."""
+        return [c for c in self.contributions.values() if not c.muted]
+
+    @property
+    def is_muted(self) -> bool:
+        """Whether nobody has been told of it."""
+        return self.sequence == 0 and not self.heard
+
+    @property
     def psi(self) -> float:
         """Largest PSI of those whose evidence is enough for a warning."""
-        return max((c.psi for c in self.contributions.values() if c.confirmed), default=0.0)
+        return max((c.psi for c in self.heard if c.confirmed), default=0.0)
 
     @property
     def strength(self) -> float:
-        return max((c.strength for c in self.contributions.values()), default=0.0)
+        return max((c.strength for c in self.heard), default=0.0)
 
     @property
     def drifts(self) -> bool:
         """Whether the last look at any column would be reason enough for an alarm."""
-        return any(c.data.get("evidence_ratio", 1.0) >= 1 for c in self.contributions.values())
+        return any(c.data.get("evidence_ratio", 1.0) >= 1 for c in self.heard)
 
     @property
     def is_shortfall(self) -> bool:
         """Whether a metric is below its benchmark: that is critical however long it lasts."""
-        return any(c.shortfall is not None for c in self.contributions.values())
+        return any(c.shortfall is not None for c in self.heard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +189,14 @@ def sighting(finding: Finding, grid: Grid, reference: Reference | None, ticks: T
 class Incidents:
     """The open incidents of one model version and segment. Things that drift are numbered below ``columns``."""
 
-    def __init__(self, subject: Subject, ticks: Ticks, columns: int) -> None:
+    def __init__(self, subject: Subject, ticks: Ticks, columns: int, mutes: Sequence[Mute] = ()) -> None:
         self._subject = subject
         self._ticks = ticks
         self._columns = columns
+        self._mutes = mutes
         self._open: dict[DriftKind, Incident] = {}
         self._corroborating: list[Corroboration] = []
+        self._unheard: list[Incident] = []
         self.model_state = WATCHING
         """``learning`` or ``calibrating`` while no budget of false alarms can be promised yet."""
 
@@ -197,17 +213,23 @@ class Incidents:
 
     def close(self, tick: int, sightings: Iterable[Sighting]) -> list[Alert]:
         """Take what was seen at the close of a tick; the messages that follow from it, in a fixed order."""
-        before = {kind: set(incident.contributions) for kind, incident in self._open.items()}
         for seen in sightings:
             self._take(tick, seen)
+        self._mute(tick)
         alerts = []
         for kind in sorted(self._open):
             incident = self._open[kind]
-            alert = self._step(tick, incident, joined=set(incident.contributions) - before.get(kind, set()))
+            alert = self._step(tick, incident)
             if alert:
                 alerts.append(alert)
-            if not incident.contributions:
-                del self._open[kind]
+            if alert and alert.phase is Phase.RESOLVED and incident.contributions:
+                # What was told of is over, what is muted is not: that may become another incident.
+                self._open[kind] = Incident(self._id(kind, tick), kind, tick, contributions=incident.contributions)
+            elif not incident.contributions:
+                self._forget(incident)
+            elif incident.is_muted:
+                ordered = _ordered(incident.contributions.values(), "strength")
+                incident.summary = sentence(ordered, incident.kind, None, self._ticks)
         return alerts
 
     def end(self, tick: int, resolution: str) -> list[Alert]:
@@ -217,9 +239,20 @@ class Incidents:
             incident = self._open[kind]
             incident.recovered |= incident.contributions
             incident.contributions = {}
-            alerts.append(self._tell(tick, incident, Phase.RESOLVED, resolution))
-        self._open = {}
+            if incident.sequence:
+                alerts.append(self._tell(tick, incident, Phase.RESOLVED, resolution))
+            self._forget(incident)
         return alerts
+
+    def take_unheard(self) -> list[Incident]:
+        """Incidents that ended since this was asked, while they were muted and without anybody being told."""
+        unheard, self._unheard = self._unheard, []
+        return unheard
+
+    def _forget(self, incident: Incident) -> None:
+        del self._open[incident.kind]
+        if incident.sequence == 0 and any(c.muted for c in incident.recovered.values()):
+            self._unheard.append(incident)
 
     def due(self) -> int | None:
         """The next tick at whose close there is something to say although nothing new is found."""
@@ -253,20 +286,38 @@ class Incidents:
         incident = self._open[kind]
         before = incident.contributions.get(key) or incident.recovered.pop(key, None)
         if before is not None:
-            contribution = msgspec.structs.replace(contribution, peak=max(before.peak, contribution.strength))
+            contribution = msgspec.structs.replace(
+                contribution,
+                peak=max(before.peak, contribution.strength),
+                told=before.told and key in incident.contributions,
+            )
         incident.contributions[key] = contribution
+
+    def _mute(self, tick: int) -> None:
+        """Tell what nobody is to hear of in ``tick``."""
+        if not self._mutes:
+            return
+        for incident in self._open.values():
+            for key, c in incident.contributions.items():
+                mute = mute_of(self._mutes, c.feature, tick * self._ticks.length_us)
+                reason, until = (mute.reason, self._ticks.ending_at(mute.to_us) + 1) if mute else ("", 0)
+                if (reason, until) != (c.muted, c.muted_until):
+                    incident.contributions[key] = msgspec.structs.replace(c, muted=reason, muted_until=until)
 
     def _id(self, kind: DriftKind, tick: int) -> str:
         subject = self._subject
         facts = [subject.model_id, subject.model_version, sorted(subject.segment.items()), kind, tick]
         return content_id(msgspec.json.encode(facts))
 
-    def _step(self, tick: int, incident: Incident, joined: set[str]) -> Alert | None:
+    def _step(self, tick: int, incident: Incident) -> Alert | None:
         """What is to be said of an incident at the close of ``tick``."""
         is_new = incident.sequence == 0
-        if not incident.contributions:
-            # A column that came and went within one tick was never told of.
-            return None if is_new else self._tell(tick, incident, Phase.RESOLVED)
+        heard = incident.heard
+        if not heard:
+            # A column that came and went within one tick, or while it was muted, was never told of.
+            incident.high_since = None
+            is_told = any(c.told for c in incident.contributions.values())
+            return None if is_new or is_told else self._tell(tick, incident, Phase.RESOLVED)
         if incident.psi < CRITICAL_PSI:
             incident.high_since = None
         elif incident.high_since is None:
@@ -275,6 +326,7 @@ class Incidents:
         risen, incident.severity = severity > incident.severity, severity
         if is_new:
             return self._tell(tick, incident, Phase.STARTED)
+        joined = any(not c.told for c in heard)
         return self._tell(tick, incident, Phase.UPDATED) if risen or joined or self._moved(tick, incident) else None
 
     def _moved(self, tick: int, incident: Incident) -> bool:
@@ -321,17 +373,19 @@ class Incidents:
             coming.append(critical)
         if self._moved(self._update_tick(incident), incident):
             coming.append(self._update_tick(incident))
-        return coming
+        return coming + [c.muted_until for c in incident.contributions.values() if c.muted]
 
     def _tell(self, tick: int, incident: Incident, phase: Phase, resolution: str = RECOVERED) -> Alert:
         sequence = incident.sequence
         incident.sequence += 1
         incident.told_psi, incident.told_at = incident.strength, tick
         ended = phase is Phase.RESOLVED
-        contributions = incident.recovered if ended else incident.contributions
+        if not ended:
+            heard = {key: c for key, c in incident.contributions.items() if not c.muted}
+            incident.contributions |= {key: msgspec.structs.replace(c, told=True) for key, c in heard.items()}
+        contributions = [c for c in incident.recovered.values() if c.told] if ended else incident.heard
         # An end is told of what drifted most, not of what came back last.
-        strength = operator.attrgetter("peak" if ended else "strength")
-        ordered = sorted(contributions.values(), key=lambda c: (-strength(c), c.column, c.detector))
+        ordered = _ordered(contributions, "peak" if ended else "strength")
         onset = min(c.onset for c in ordered)
         incident.summary = sentence(ordered, incident.kind, resolution if ended else None, self._ticks)
         data: dict[str, Any] = {
@@ -378,3 +432,9 @@ class Incidents:
 
 def _stream(detection: Corroboration) -> tuple[str, str]:
     return detection.detector, detection.stream
+
+
+def _ordered(contributions: Iterable[Contribution], by: str) -> list[Contribution]:
+    """The strongest first. ``by``: strength or peak."""
+    strength = operator.attrgetter(by)
+    return sorted(contributions, key=lambda c: (-strength(c), c.column, c.detector))

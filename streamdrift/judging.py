@@ -63,6 +63,7 @@ def outcome_config(settings: Settings, baselines: Baselines, model_id: str) -> O
         performance_plan(settings, baselines, model_id),
         {version: baseline.labels for version, baseline in of_model.items() if baseline.labels},
         {version: baseline.id for version, baseline in of_model.items()},
+        mutes=settings.mutes(model_id),
     )
 
 

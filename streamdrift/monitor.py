@@ -20,12 +20,13 @@ from streamdrift.detectors.detector import Detector, Finding, Ticks
 from streamdrift.errors import StateError
 from streamdrift.facts import incidents_now
 from streamdrift.grids import SPECIAL_SLOTS, Grid, Kind, blind_grid
-from streamdrift.incident_history import IncidentHistory
+from streamdrift.incident_history import LATELY_US, IncidentHistory
 from streamdrift.incidents import Alert, Incidents, Severity, Subject, sighting
+from streamdrift.muting import Mute
 from streamdrift.published import PANES, PublishedWindow
 from streamdrift.retraining import IncidentNow
 from streamdrift.sensitivity import Sensitivity
-from streamdrift.status import FeatureState, FeatureStatus, ModelState, ModelStatus
+from streamdrift.status import FeatureState, FeatureStatus, Lately, ModelState, ModelStatus
 from streamdrift.streams import RiverStream, watches
 from streamdrift.summaries import Moments, Summary
 from streamdrift.summaries.names import MAX_NAMES
@@ -48,6 +49,7 @@ class MonitorConfig:
     """Length of the window of published effects."""
     river: Sequence[RiverStream] = ()
     sensitivity: Sensitivity = field(default_factory=Sensitivity)
+    mutes: Sequence[Mute] = ()
 
 
 class _Alarm(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -89,6 +91,8 @@ class _Snapshot(msgspec.Struct, frozen=True):
     river: dict[str, Any]
     incidents: Any
     alarms: list[_Alarm]
+    started: Sequence[int]
+    """When the incidents of the last 30 days started."""
 
 
 class Monitor:
@@ -117,7 +121,7 @@ class Monitor:
         self._published = PublishedWindow(reference, self._ticks, config.window_us) if reference else None
         self._streams = watches(config.river, self.grid, config.window_us, self._ticks)
         subject = Subject(model_id, model_version, {}, baseline.id if baseline else None)
-        self._incidents = Incidents(subject, self._ticks, len(self.grid.columns))
+        self._incidents = Incidents(subject, self._ticks, len(self.grid.columns), config.mutes)
         self.fence: int | None = None
         """The last tick that was closed here."""
         self._events = 0
@@ -154,6 +158,7 @@ class Monitor:
         self._incidents.model_state = self.state
         alerts = self._incidents.close(tick, seen)
         self._history.remember(alerts)
+        self._history.remember_unheard(self._incidents.take_unheard(), tick)
         return alerts
 
     def due(self) -> int | None:
@@ -249,6 +254,7 @@ class Monitor:
                 {stream.key: stream.state() for stream in self._streams},
                 self._incidents.state(),
                 list(self._alarms.values()),
+                self._history.started,
             )
         )
         self._state_bytes = len(data)
@@ -280,6 +286,7 @@ class Monitor:
             if stream.key in saved.river:
                 stream.restore(saved.river[stream.key])
         self._incidents.restore(saved.incidents)
+        self._history.restore(saved.started)
         self._left_over = tuple(self._abandoned())
         self._state_bytes = len(snapshot)
 
@@ -313,7 +320,16 @@ class Monitor:
             self._history.shown(self._incidents.open),
             self._history.alerts,
             self._state_bytes,
+            lately=self._lately(ticks),
         )
+
+    def _lately(self, ticks: int) -> Lately | None:
+        """``ticks``: how many were closed."""
+        if self.fence is None:
+            return None
+        span_us = min(ticks * self._ticks.length_us, LATELY_US)
+        expected = self._config.sensitivity.false_alarms * span_us
+        return Lately(self._history.lately(self._ticks.end_us(self.fence)), expected, span_us)
 
     def _feature_status(self) -> Iterator[FeatureStatus]:
         if self._published is None:
@@ -323,7 +339,9 @@ class Monitor:
             return
         evidence, strongest = self._evidence()
         by_severity = sorted(self._incidents.open, key=lambda incident: incident.severity)
-        severity = {c.column: incident.severity for incident in by_severity for c in incident.contributions.values()}
+        contributions = [(c, incident.severity) for incident in by_severity for c in incident.contributions.values()]
+        severity = {c.column: severity for c, severity in contributions}
+        muted = {c.column: c.muted for c, _ in contributions}
         for i, column in enumerate(self.grid.columns):
             view = self._published.column(i)
             state = FeatureState.NO_DATA if view is None else FeatureState.OK
@@ -337,6 +355,7 @@ class Monitor:
                 state,
                 evidence_ratio=evidence[i],
                 detector=strongest[i],
+                muted=muted.get(i, ""),
                 **shown,
             )
 

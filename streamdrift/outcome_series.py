@@ -50,7 +50,7 @@ def outcome_series(outcomes: OutcomeStatus) -> Iterator[Series]:
         yield MODEL_METRIC_BENCHMARK, (*this, target.metric), target.benchmark
     yield from _coverage_series(outcomes)
     known = {(kind, severity): 0 for kind in KINDS_OF_LABELS for severity in SEVERITIES}
-    open_now = Counter((i.kind, i.severity) for i in outcomes.incidents if i.resolved_us is None)
+    open_now = Counter((i.kind, i.severity) for i in outcomes.incidents if i.is_open)
     for labels, count in (known | open_now).items():
         yield INCIDENTS_OPEN, (*this, *labels), count
     for labels, count in {**known, **outcomes.alerts}.items():

@@ -39,6 +39,8 @@ class OutcomeStatus:
     """Alerts published since start, by (kind, severity)."""
     state_bytes: int = 0
     """Size of the last snapshot."""
+    lately: int = 0
+    """Incidents that started in the last 30 days."""
 
     @property
     def reports(self) -> Sequence[Report]:

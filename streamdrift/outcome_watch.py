@@ -30,6 +30,7 @@ from streamdrift.incident_history import IncidentHistory
 from streamdrift.incidents import Alert, Incidents, Sighting, Subject
 from streamdrift.label_drift import LabelDrift
 from streamdrift.monitor import REBASELINED, difference_of_ticks
+from streamdrift.muting import Mute
 from streamdrift.outcome_entries import PackedCoverage, pack_coverage, unpack_coverage
 from streamdrift.outcome_evidence import COLUMNS, ERROR_COLUMN, LABEL_COLUMN, column_of, of_shift, of_verdict
 from streamdrift.outcome_grids import OutcomeGrid, Task
@@ -62,6 +63,7 @@ class OutcomeConfig:
     """Id of the configured baseline, by version."""
     river: RiverSpec = DEFAULT
     """What listens to the errors."""
+    mutes: Sequence[Mute] = ()
 
 
 Parts = Mapping[tuple[int, str], AnySummary]
@@ -100,6 +102,7 @@ class _Snapshot(msgspec.Struct, frozen=True):
     errors: Any
     labels: Any
     incidents: Any
+    started: Sequence[int] = ()
 
 
 class OutcomeWatch:
@@ -133,7 +136,7 @@ class OutcomeWatch:
         self._shift: ErrorShift | None = None
         self._labels = self._label_drift(grid)
         subject = Subject(*self._model, {}, config.baselines.get(version))
-        self._incidents = Incidents(subject, self._ticks, COLUMNS)
+        self._incidents = Incidents(subject, self._ticks, COLUMNS, config.mutes)
         self._left_over: Sequence[Sighting] = ()
         self._below_since: dict[str, int] = {}
         """The first window of the row of bad ones, by metric."""
@@ -163,6 +166,7 @@ class OutcomeWatch:
         alerts += self._incidents.close(tick, [*self._left_over, *sightings])
         self._left_over = ()
         self._history.remember(alerts)
+        self._history.remember_unheard(self._incidents.take_unheard(), tick)
         return OutcomeNews(alerts, verdicts, coverage[Fate.LABELLED])
 
     def due(self) -> int | None:
@@ -311,6 +315,7 @@ class OutcomeWatch:
                 self._errors.state() if self._errors else None,
                 self._labels.state(),
                 self._incidents.state(),
+                self._history.started,
             )
         )
         self._state_bytes = len(data)
@@ -337,6 +342,7 @@ class OutcomeWatch:
             self._errors.restore(saved.errors)
         looks_on = self._labels.restore(saved.labels)
         self._incidents.restore(saved.incidents)
+        self._history.restore(saved.started)
         watched = {column_of(metric) for metric in (self._performance.alarms if self._performance else ())}
         watched |= {ERROR_COLUMN} if hears_on else set()
         watched |= {LABEL_COLUMN} if looks_on else set()
@@ -367,6 +373,7 @@ class OutcomeWatch:
             self._history.shown(self._incidents.open),
             self._history.alerts,
             self._state_bytes,
+            self._history.lately(None if self.fence is None else self._ticks.end_us(self.fence)),
         )
 
 

@@ -125,6 +125,9 @@ SERIES_DROPPED: Final = _counter("series_dropped", "Series left out of this page
 # and that must not look like health.
 MODEL_STATE: Final = _gauge("model_state", "1 for the state that a model version is in.", *MODEL, "state")
 
+# 0 while live traffic still says what is usual: until then no incident is more than info.
+CALIBRATED: Final = _gauge("calibrated", "1 once the model's rate of false alarms is known.", *MODEL)
+
 # Against learning_events_needed: how far a model that is learning or calibrating has come. Absent once it is watched.
 LEARNING_EVENTS: Final = _gauge("learning_events", "Events from which the model version has learned so far.", *MODEL)
 LEARNING_EVENTS_NEEDED: Final = _gauge(
@@ -147,6 +150,9 @@ FEATURES: Final = _gauge("features", "Monitored columns by state.", *MODEL, "sta
 
 # The gauge that alerting rules stand on. Kinds that this version can report are there with 0, so that sums exist.
 INCIDENTS_OPEN: Final = _gauge("incidents_open", "Incidents open now.", *MODEL, "kind", "severity")
+
+# Beside incidents_open, where they are not: drift that is recorded while `mute` keeps it from the topic.
+INCIDENTS_MUTED: Final = _gauge("incidents_muted", "Incidents that last, and of which nobody is told.", *MODEL)
 
 # Starts at 0 for the same kinds: increase() cannot see the first alert of a series that is born with it.
 ALERTS_PUBLISHED: Final = _counter(
@@ -242,6 +248,7 @@ METRICS: Final = (
     JOIN_SKIPPED,
     SERIES_DROPPED,
     MODEL_STATE,
+    CALIBRATED,
     LEARNING_EVENTS,
     LEARNING_EVENTS_NEEDED,
     TICKS_CLOSED,
@@ -249,6 +256,7 @@ METRICS: Final = (
     EVIDENCE_RATIO_MAX,
     FEATURES,
     INCIDENTS_OPEN,
+    INCIDENTS_MUTED,
     ALERTS_PUBLISHED,
     STATE_BYTES,
     MODEL_METRIC,

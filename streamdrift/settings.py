@@ -14,13 +14,15 @@ of streamdrift is given plain values, so nothing of it imports this but ``assemb
 
 import os
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AwareDatetime, BaseModel, Field, SecretStr, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from streamdrift import muting
 from streamdrift.errors import ConfigurationError
 from streamdrift.events import SourceKind
 from streamdrift.joining.decoding import PREDICTION_ID
@@ -220,6 +222,20 @@ class Mute(Section):
     reason: Text
     """Why, for whoever looks later."""
 
+    @model_validator(mode="after")
+    def _is_a_span(self) -> Self:
+        if self.to <= self.from_:
+            raise ValueError(f"ends at {self.to.isoformat()}, which is not after {self.from_.isoformat()}")
+        return self
+
+    def known(self) -> muting.Mute:
+        """The same as incidents know it."""
+        start, end = ((time - _EPOCH) // timedelta.resolution for time in (self.from_, self.to))
+        return muting.Mute(self.features, start, end, self.reason)
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 class Http(Section):
     """The one port: health, metrics and the status page, all of them read only."""
@@ -285,7 +301,7 @@ class Settings(BaseSettings):
     """What Prometheus is shown."""
     privacy: Privacy = Privacy()
     """Values that must not leave the codec."""
-    mute: Annotated[tuple[Mute, ...], LATER] = ()
+    mute: tuple[Mute, ...] = ()
     """Spans in which drift is recorded, but not alerted."""
     dead_letters: Literal["raw", "metadata_only"] | None = None
     """Whether dead letters carry the message itself (``raw``), or only where it lies; null takes ``metadata_only``
@@ -506,6 +522,10 @@ class Settings(BaseSettings):
             longest_us=memories.longest.microseconds,
             warm_up=warm_up.known(),
         )
+
+    def mutes(self, model_id: str) -> tuple[muting.Mute, ...]:
+        """The spans in which nobody is told of the model's drift."""
+        return tuple(mute.known() for mute in self.mute if mute.model == model_id)
 
     def performance(self, model_id: str) -> Performance:
         """How the model's performance is reported and judged."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from streamdrift.records import TopicPartition
 
@@ -59,6 +59,8 @@ class FeatureStatus:
     baseline_mean: float | None = None
     detector: str = ""
     """Whose evidence ``evidence_ratio`` is."""
+    muted: str = ""
+    """Why nobody is told that it drifts; empty if it is not muted, or does not drift."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,10 @@ class RiverStatus:
     detector: str
     detections: int
     last_detection_us: int | None = None
+
+
+MUTED: Final = "muted"
+"""The phase of an incident of which nobody is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,13 @@ class IncidentStatus:
     features: tuple[str, ...]
     started_us: int
     resolved_us: int | None = None
+    muted: Mapping[str, str] = field(default_factory=dict)
+    """Why nobody is told of some of the features."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it lasts, and somebody has been told of it."""
+        return self.resolved_us is None and self.phase != MUTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +129,17 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Lately:
+    """The incidents of a model version that started lately, and how many chance would have started."""
+
+    incidents: int
+    expected: float
+    """At most so many, had nothing changed. Which of the incidents they are nobody knows."""
+    span_us: int
+    """30 days, or the time since it has been watched."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelStatus:
     """One model version, as of the last tick that concerned it."""
 
@@ -141,6 +165,8 @@ class ModelStatus:
     learning: LearningStatus | None = None
     """None once there is a baseline."""
     compared_with: Comparison | None = None
+    lately: Lately | None = None
+    """None before the first tick."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from streamdrift.outcome_series import outcome_series, retraining_series
 from streamdrift.prometheus_metrics import (
     ALERTS_PUBLISHED,
     BUILD_INFO,
+    CALIBRATED,
     CONSUMER_LAG,
     DRIFT_EFFECT,
     EVENTS,
@@ -40,6 +41,7 @@ from streamdrift.prometheus_metrics import (
     EVIDENCE_RATIO_MAX,
     FEATURE_STATE,
     FEATURES,
+    INCIDENTS_MUTED,
     INCIDENTS_OPEN,
     JOIN_LABELS,
     JOIN_PREDICTIONS,
@@ -192,10 +194,12 @@ def _model_series(model: ModelStatus) -> Iterator[Series]:
         states = Counter(f.state for f in model.features)
         for feature_state in FeatureState:
             yield FEATURES, (*this, feature_state), states[feature_state]
-    open_now = Counter((i.kind, i.severity) for i in model.incidents if i.resolved_us is None)
+    open_now = Counter((i.kind, i.severity) for i in model.incidents if i.is_open)
     known = {(kind, severity): 0 for kind in KINDS for severity in SEVERITIES}
     for labels, count in (known | open_now).items():
         yield INCIDENTS_OPEN, (*this, *labels), count
+    yield CALIBRATED, this, int(model.state is ModelState.WATCHING)
+    yield INCIDENTS_MUTED, this, sum(i.resolved_us is None and not i.is_open for i in model.incidents)
     for labels, count in {**known, **model.alerts}.items():
         yield ALERTS_PUBLISHED, (*this, *labels), count
 

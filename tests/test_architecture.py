@@ -39,6 +39,7 @@ DOMAIN = (
     "merging",
     "metrics",
     "monitor",
+    "muting",
     "outcome_entries",
     "outcome_evidence",
     "outcome_fold",

@@ -399,7 +399,6 @@ def test_what_is_probably_not_meant_is_a_warning(tmp_path: Path, baseline: Basel
         ("time: {idle: hold}", "time.idle: hold is for back-fills: time stops when traffic stops"),
         ("time: {allowed_lateness: 1h}", "time.allowed_lateness: alerts come 1h after the events, 360 ticks of 10s"),
         ("time: {idle_after: 100ms}", "time.idle_after: is looked at once a commit_interval only, 1s"),
-        ("mute: [{model: m, from: 2026-01-01T00:00:00Z, to: 2026-01-02T00:00:00Z, reason: r}]", "mute: has no effect"),
         ("privacy: {hash: [email]}", "privacy.salt: is not set: whoever guesses a value can tell its hash"),
         ("defaults: {river: [{class: drift.KSWIN}]}", "defaults.river[0]: KSWIN takes about 0.3 ms a value"),
         ("models: {m: {river: [{class: drift.KSWIN}]}}", "models.m.river[0]: KSWIN takes about 0.3 ms a value"),

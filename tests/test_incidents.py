@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from streamdrift.errors import StateError
 from streamdrift.evidence import MAX_HISTOGRAMS, rfc3339
 from streamdrift.grids import SCORE, Column, Grid, Kind, blind_grid
 from streamdrift.incidents import Alert, Corroboration, Incidents, Subject, sighting
+from streamdrift.muting import Mute
 from streamdrift.windows import Reference, Window
 from tests.support.windows import (
     COUNTRIES,
@@ -55,7 +56,9 @@ class Watch:
         *,
         model: tuple[str, str] = MODEL,
         baseline: bool = True,
+        mutes: Sequence[Mute] = (),
     ) -> None:
+        self.mutes = mutes
         self.reference = (reference or small_reference()) if baseline else None
         self.grid = self.reference.grid if self.reference else blind_grid(*model)
         self.ticks = Ticks(tick_us)
@@ -64,7 +67,7 @@ class Watch:
         self.told: list[Alert] = []
 
     def fresh(self) -> Incidents:
-        return Incidents(self.subject, self.ticks, len(self.grid.columns))
+        return Incidents(self.subject, self.ticks, len(self.grid.columns), self.mutes)
 
     def close(self, tick: int, *findings: Finding) -> list[Alert]:
         seen = [sighting(finding, self.grid, self.reference, self.ticks) for finding in findings]
@@ -862,8 +865,11 @@ steps = st.lists(
 )
 
 
-def follow(steps: list[tuple[int, list[tuple[str, str | None]]]], cuts: set[int]) -> tuple[list[Alert], object]:
-    watch, tick = Watch(), T
+Steps = list[tuple[int, list[tuple[str, str | None]]]]
+
+
+def follow(steps: Steps, cuts: set[int], mutes: Sequence[Mute] = ()) -> tuple[list[Alert], object]:
+    watch, tick = Watch(mutes=mutes), T
     for number, (gap, found) in enumerate(steps):
         if number in cuts:
             state = through_msgpack(watch.incidents.state())
@@ -884,9 +890,7 @@ def follow(steps: list[tuple[int, list[tuple[str, str | None]]]], cuts: set[int]
 
 @settings(deadline=None, max_examples=40)
 @given(steps, st.sets(st.integers(0, 12)))
-def test_going_on_from_a_snapshot_gives_the_same_alerts(
-    steps: list[tuple[int, list[tuple[str, str | None]]]], cuts: set[int]
-) -> None:
+def test_going_on_from_a_snapshot_gives_the_same_alerts(steps: Steps, cuts: set[int]) -> None:
     alerts, state = follow(steps, set())
     again, state_again = follow(steps, cuts)
     assert again == alerts
@@ -895,7 +899,7 @@ def test_going_on_from_a_snapshot_gives_the_same_alerts(
 
 @settings(deadline=None, max_examples=40)
 @given(steps)
-def test_every_incident_lives_by_the_rules(steps: list[tuple[int, list[tuple[str, str | None]]]]) -> None:
+def test_every_incident_lives_by_the_rules(steps: Steps) -> None:
     alerts, _ = follow(steps, set())
     for incident in {alert.incident_id for alert in alerts}:
         mine = [alert for alert in alerts if alert.incident_id == incident]

@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 
 from streamdrift.codecs.source import EventTime
 from streamdrift.errors import ConfigurationError
+from streamdrift.muting import Mute
 from streamdrift.problems import explain
 from streamdrift.quantities import Duration
 from streamdrift.sensitivity import DAY_US, Sensitivity, Tolerance
@@ -91,6 +92,10 @@ def test_a_warm_up_that_cannot_be_enough_is_refused(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "expected"),
     [
+        (
+            "mute: [{model: m, from: 2026-01-02T00:00:00Z, to: 2026-01-02T01:00:00+01:00, reason: r}]",
+            "mute[0]: ends at 2026-01-02T01:00:00+01:00, which is not after 2026-01-02T00:00:00+00:00",
+        ),
         ("defaults: {false_alarms: 0 per month}", 'defaults.false_alarms: got "0 per month"; the number must be more'),
         ("defaults: {minimum_effect: -0.1}", "defaults.minimum_effect: got -0.1; expected at least 0"),
         ("models: {m: {minimum_effect: 11}}", "models.m.minimum_effect: got 11; expected at most 10"),
@@ -166,6 +171,20 @@ def test_the_budget_of_the_fleet_is_shared_by_the_models_that_are_listed_and_no_
     ]
     assert settings.sensitivity("a").false_alarms * DAY_US == pytest.approx(1)
     assert load(directory, SMALLEST).sensitivity("c").warnings * week == pytest.approx(7 / 30)
+
+
+def test_a_mute_is_of_its_model_and_its_times_have_zones(directory: Path) -> None:
+    text = """
+mute:
+  - {model: a, from: 2026-01-02T00:00:00+01:00, to: 2026-01-03T00:00:00Z, reason: new tariff}
+  - {model: b, features: [fee, "basket.*"], from: 1970-01-01T00:00:00Z, to: 1970-01-01T00:00:01.5Z, reason: test}
+"""
+    settings = load(directory, SMALLEST + text)
+    [mute] = settings.mutes("a")
+    assert (mute.features, mute.reason) == (("*",), "new tariff")
+    assert (mute.to_us - mute.from_us) / 3_600_000_000 == 25
+    assert settings.mutes("b") == (Mute(("fee", "basket.*"), 0, 1_500_000, "test"),)
+    assert settings.mutes("c") == ()
 
 
 def test_a_model_changes_the_tolerances_and_memories_that_it_names_and_no_others(directory: Path) -> None:

@@ -86,6 +86,7 @@ FULL = Snapshot(
             incidents=(
                 IncidentStatus("i1", "data_drift", "warning", "started", "amount shifted", ("amount",), 1),
                 IncidentStatus("i0", "data_drift", "critical", "resolved", "amount shifted", ("amount",), 1, 2),
+                IncidentStatus("i2", "data_quality", "critical", "muted", "", ("fee",), 1, muted={"fee": "planned"}),
             ),
             alerts={("data_drift", "warning"): 3},
         )
@@ -183,6 +184,9 @@ def test_every_declared_metric_is_rendered_with_its_labels_and_nothing_else_is()
         (declared.FEATURES, {**FRAUD, "state": "ok"}, 0),
         (declared.INCIDENTS_OPEN, {**FRAUD, "kind": "data_drift", "severity": "warning"}, 1),
         (declared.INCIDENTS_OPEN, {**FRAUD, "kind": "data_drift", "severity": "critical"}, 0),
+        (declared.INCIDENTS_OPEN, {**FRAUD, "kind": "data_quality", "severity": "critical"}, 0),
+        (declared.INCIDENTS_MUTED, FRAUD, 1),
+        (declared.CALIBRATED, FRAUD, 1),
         (declared.ALERTS_PUBLISHED, {**FRAUD, "kind": "data_drift", "severity": "warning"}, 3),
         (declared.ALERTS_PUBLISHED, {**FRAUD, "kind": "data_quality", "severity": "info"}, 0),
         (declared.MODEL_METRIC, {**FRAUD, "metric": "accuracy", "labels": "measured"}, 0.78),
@@ -387,7 +391,7 @@ def test_the_bound_of_series_holds_and_says_what_it_cost() -> None:
 
 
 def test_the_bound_takes_features_first_and_models_that_came_last() -> None:
-    shown = Exposition(fleet(4, 50), bound=500)
+    shown = Exposition(fleet(4, 50), bound=510)
     shown.snapshot = replace(shown.snapshot, models=shown.snapshot.models[::-1])
     shown.scrape()
     assert {labels["model"] for labels in shown.of(declared.INCIDENTS_OPEN)} == {"m0", "m1", "m2", "m3"}

@@ -9,14 +9,15 @@
                  "learning": {"events", "needed", "until"} | null,
                  "compared_with": {"model_version", "events", "features"} | null,
                  "window_events", "features": [...], "unmonitored": {name: reason}, "river": [...],
-                 "incidents": [...], "alerts_published": [{"kind", "severity", "count"}], "state_bytes"}],
+                 "incidents": [...], "alerts_published": [{"kind", "severity", "count"}], "state_bytes",
+                 "lately": {"incidents", "expected_by_chance", "seconds"} | null}],
      "stages": [{"stage", "last_poll", "assigned", "restored", "rebalances": {event: n}, "lag": n}],
      "refused": {reason: n},
      "joins": [{"predictions", "labels", "fates": {fate: n}, "pending", "rows", "refused": {reason: n}}],
      "outcomes": [{"model_id", "model_version", "task", "classes", "window_seconds", "metrics": [{"metric", "benchmark",
                    "tolerance"}], "windows": [{"from", "to", "coverage", "metrics": [{"metric", "standing", "value",
                    "standard_error", "n", "reason"}]}], "coverage": {fate: n}, "pending", "late", "last_label_time",
-                   "errors", "incidents": [...], "alerts_published": [...]}],
+                   "errors", "incidents": [...], "alerts_published": [...], "incidents_lately": n}],
      "retraining": [{"model_id", "model_version", "predecessor", "open_request", "fresh_labels",
                      "held_back": {policy: why}, "requests": {policy: n}, "comparison": [...]}]}
 
@@ -34,6 +35,7 @@ from streamdrift.status import (
     Comparison,
     FeatureStatus,
     JoinStatus,
+    Lately,
     LearningStatus,
     LoopStatus,
     ModelStatus,
@@ -102,6 +104,15 @@ def _model(model: ModelStatus) -> Document:
             {"kind": kind, "severity": severity, "count": count} for (kind, severity), count in model.alerts.items()
         ],
         "state_bytes": model.state_bytes,
+        "lately": None if model.lately is None else _lately(model.lately),
+    }
+
+
+def _lately(lately: Lately) -> Document:
+    return {
+        "incidents": lately.incidents,
+        "expected_by_chance": finite(lately.expected),
+        "seconds": lately.span_us / MICROSECONDS,
     }
 
 
@@ -134,6 +145,7 @@ def _feature(feature: FeatureStatus) -> Document:
         "type_error_ratio": finite(feature.type_error_ratio),
         "mean": finite(feature.mean),
         "baseline_mean": finite(feature.baseline_mean),
+        "muted": feature.muted or None,
     }
 
 

@@ -35,6 +35,7 @@ def _outcomes(outcomes: OutcomeStatus) -> Document:
         "last_label_time": rfc3339(outcomes.last_label_us),
         "errors": outcomes.errors.sentence if outcomes.errors else None,
         "incidents": [incident_document(incident) for incident in outcomes.incidents],
+        "incidents_lately": outcomes.lately,
         "alerts_published": [
             {"kind": kind, "severity": severity, "count": count} for (kind, severity), count in outcomes.alerts.items()
         ],

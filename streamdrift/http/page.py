@@ -29,6 +29,7 @@ from streamdrift.http.pieces import (
     number,
     optional_count,
     share,
+    span,
     table,
     words,
 )
@@ -38,6 +39,7 @@ from streamdrift.status import (
     FeatureState,
     FeatureStatus,
     IncidentStatus,
+    Lately,
     LearningStatus,
     LoopStatus,
     ModelState,
@@ -149,10 +151,15 @@ def _nothing_yet() -> Html:
 
 def with_outcomes(snapshot: Snapshot) -> list[ModelStatus]:
     """The models with the incidents that their labels opened."""
-    incidents = {(each.model_id, each.model_version): each.incidents for each in snapshot.outcomes}
-    return [
-        replace(m, incidents=(*m.incidents, *incidents.get((m.model_id, m.model_version), ()))) for m in snapshot.models
-    ]
+    outcomes = {(each.model_id, each.model_version): each for each in snapshot.outcomes}
+    return [_with(model, outcomes.get((model.model_id, model.model_version))) for model in snapshot.models]
+
+
+def _with(model: ModelStatus, outcomes: OutcomeStatus | None) -> ModelStatus:
+    if outcomes is None:
+        return model
+    lately = model.lately and replace(model.lately, incidents=model.lately.incidents + outcomes.lately)
+    return replace(model, incidents=(*model.incidents, *outcomes.incidents), lately=lately)
 
 
 def labels_alone(snapshot: Snapshot) -> list[OutcomeStatus]:
@@ -166,7 +173,7 @@ def _labels_alone(outcomes: OutcomeStatus, now_us: float) -> Html:
     return el(
         "section",
         el("h2", name(outcomes.model_id), " ", el("small", version)),
-        [_incident(incident) for incident in outcomes.incidents if incident.resolved_us is None],
+        [_incident(incident) for incident in outcomes.incidents if incident.is_open],
         performance(outcomes, now_us),
     )
 
@@ -198,13 +205,15 @@ def _model(
                 "events": f"{model.events:,}",
                 "latest event": ago(model.last_event_us, now_us),
                 "ticks closed": f"{model.ticks_closed:,}",
-                "published window": f"{model.window_events:,} events" if watched else None,
+                "published window": f"{model.window_events:,} events" if model.baseline_id else None,
                 "baseline": model.baseline_id,
+                **(_lately(model.lately) if model.lately else {}),
             }
         ),
-        _learning(model.state, model.learning) if model.learning else None,
+        _learning(model.state, model.learning) if model.learning else _calibrating(model),
         _comparison(model.compared_with) if model.compared_with else None,
         [_incident(incident) for incident in incidents],
+        _muted(model),
         _features(model),
         performance(of_version, now_us) if of_version else None,
         retraining_of(of_model) if of_model and in_charge else None,
@@ -213,6 +222,16 @@ def _model(
         _unmonitored(model.unmonitored),
     )
 
+
+def _lately(lately: Lately) -> dict[str, str]:
+    """Nobody knows which of the incidents were false: so what chance gives stands beside them, and no more is said."""
+    expected = f"{lately.expected:.1g}" if lately.expected < 1 else f"{lately.expected:,.0f}"
+    days = lately.span_us // _DAY_US
+    since = f"{days} d" if days > 1 else span(lately.span_us // MICROSECONDS)
+    return {f"incidents in {since}": f"{lately.incidents:,}; by chance ≤ {expected}"}
+
+
+_DAY_US: Final = 86_400 * MICROSECONDS
 
 _LEARNING: Final = {
     ModelState.LEARNING: "learning which columns there are, and their bins",
@@ -230,6 +249,17 @@ def _learning(state: ModelState, learning: LearningStatus) -> Html:
         el("code", "streamdrift baseline build"),
         ") takes effect at once.",
         class_=f"note {state}",
+    )
+
+
+def _calibrating(model: ModelStatus) -> Html | None:
+    if model.state is not ModelState.CALIBRATING:
+        return None
+    return el(
+        "p",
+        "calibrating: live traffic shows how far it strays from the baseline by chance. Until that is known, what "
+        "differs is told of as info, and no rate of false alarms is promised.",
+        class_="note calibrating",
     )
 
 
@@ -263,6 +293,16 @@ def _incident(incident: IncidentStatus) -> Html:
     )
 
 
+def _muted(model: ModelStatus) -> Html | None:
+    """What drifts and is kept from the topic, and why."""
+    reasons = {name: why for i in model.incidents if i.resolved_us is None for name, why in i.muted.items()}
+    if not reasons:
+        return None
+    items = [el("li", name(feature), f": {reason[:200]}") for feature, reason in list(reasons.items())[:MAX_ROWS]]
+    more = beyond(len(reasons) - MAX_ROWS, "features")
+    return el("div", el("h3", "Drifting, and muted"), el("ul", items), more)
+
+
 def _features(model: ModelStatus) -> Html | None:
     if not model.features:
         return None
@@ -271,7 +311,7 @@ def _features(model: ModelStatus) -> Html | None:
         el(
             "tr",
             el("th", name(feature.name), el("small", _what(feature)), scope="row"),
-            el("td", chip(words(feature.state), feature.state)),
+            el("td", chip(words(feature.state), feature.state), chip("muted", "past") if feature.muted else None),
             el("td", _effect(feature), class_="effect"),
             el("td", number(feature.evidence_ratio), class_="n wide"),
             el("td", share(feature.missing_ratio), class_="n"),
@@ -326,11 +366,16 @@ def _resolved(incidents: Sequence[IncidentStatus]) -> Html | None:
             chip(i.severity, "past"),
             " ",
             el("bdi", i.summary[:1000]),
-            el("span", f" {clock(i.started_us)} to {clock(i.resolved_us)}", class_="quiet"),
+            el("span", f" {clock(i.started_us)} to {clock(i.resolved_us)}{_why_muted(i)}", class_="quiet"),
         )
         for i in incidents[:MAX_ROWS]
     ]
     return el("div", el("h3", "Resolved lately"), el("ul", items))
+
+
+def _why_muted(incident: IncidentStatus) -> str:
+    reasons = dict.fromkeys(incident.muted.values())
+    return f", muted: {'; '.join(reasons)[:200]}" if reasons else ""
 
 
 def _unmonitored(reasons: Mapping[str, str]) -> Html | None:
@@ -460,7 +505,7 @@ def _progress(loop: LoopStatus) -> Html:
 
 
 def _open(model: ModelStatus) -> list[IncidentStatus]:
-    return [incident for incident in model.incidents if incident.resolved_us is None]
+    return [incident for incident in model.incidents if incident.is_open]
 
 
 def _rank(severity: str) -> int:

@@ -40,4 +40,5 @@ def incident_document(incident: IncidentStatus) -> Document:
         "features": list(incident.features),
         "started": rfc3339(incident.started_us),
         "resolved": rfc3339(incident.resolved_us),
+        "muted": dict(incident.muted),
     }

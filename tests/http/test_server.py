@@ -29,6 +29,7 @@ from streamdrift.status import (
     FeatureState,
     FeatureStatus,
     IncidentStatus,
+    Lately,
     LearningStatus,
     LoopStatus,
     ModelState,
@@ -52,6 +53,14 @@ FEATURE = FeatureStatus(
 )
 OPEN = IncidentStatus("i1", "data_drift", "critical", "started", "amount shifted up 0.9 sd", ("amount",), NOW_US)
 PAST = replace(OPEN, incident_id="i0", phase="resolved", summary="country had a new category", resolved_us=NOW_US)
+MUTED = replace(
+    OPEN,
+    incident_id="i9",
+    phase="muted",
+    summary="fee moved",
+    features=("fee",),
+    muted={"fee": "new tariff from May on"},
+)
 MODEL = ModelStatus(
     "fraud",
     "7",
@@ -64,7 +73,8 @@ MODEL = ModelStatus(
     features=(FEATURE,),
     unmonitored={"row": "counter"},
     river=(RiverStatus("prediction.score", "drift.ADWIN", 2, NOW_US),),
-    incidents=(PAST, OPEN),
+    incidents=(PAST, OPEN, MUTED),
+    lately=Lately(7, 0.83, 30 * 86_400_000_000),
     alerts={("data_drift", "critical"): 3},
 )
 SNAPSHOT = Snapshot(
@@ -194,7 +204,9 @@ def test_the_document_holds_what_the_snapshot_does(served: Served) -> None:
     assert fraud["state"] == "watching"
     assert fraud["alerts_published"] == [{"kind": "data_drift", "severity": "critical", "count": 3}]
     assert fraud["features"][0]["effects"] == {"psi": 1.25}
-    assert [incident["resolved"] for incident in fraud["incidents"]] == ["2027-01-15T08:00:00.000Z", None]
+    assert [incident["resolved"] for incident in fraud["incidents"]] == ["2027-01-15T08:00:00.000Z", None, None]
+    assert fraud["incidents"][2]["muted"] == {"fee": "new tariff from May on"}
+    assert fraud["lately"] == {"incidents": 7, "expected_by_chance": 0.83, "seconds": 2_592_000}
 
 
 def test_what_no_detector_saw_is_told_on_the_page_and_in_the_document(served: Served) -> None:
@@ -266,6 +278,8 @@ class Seen(HTMLParser):
         "malformed: 4; over bound: 2",
         "11",
         "1 critical",
+        "incidents in 30 d7; by chance ≤ 0.8",
+        "fee: new tariff from May on",
     ],
 )
 def test_the_page_says(served: Served, expected: str) -> None:
