@@ -223,6 +223,33 @@ def baseline_promote(
 
 
 @app.command()
+def explain(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model_id of its events.")],
+    feature: Annotated[str, typer.Argument(metavar="FEATURE", help="A flattened name, or prediction.score.")],
+    *,
+    version: Annotated[str | None, typer.Option(help="One model_version.  [all]")] = None,
+    traffic: Annotated[
+        str | None,
+        typer.Option(metavar="RATE", help="Explain the configured baseline at '100 per second', without a broker."),
+    ] = None,
+    config: Config,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Say the smallest change of a feature that would be seen within a day, in its own unit."""
+    from streamdrift.explain_command import explain as explain_feature
+    from streamdrift.quantities import Rate
+    from streamdrift.settings import Settings
+
+    try:
+        rate = None if traffic is None else Rate.parse(traffic)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--traffic") from None
+    settings = Settings.load(config, _flags(overrides))
+    typer.echo(explain_feature(settings, model, feature, version, traffic=rate, as_json=as_json))
+
+
+@app.command()
 def demo(
     *,
     duration: Annotated[str, typer.Option("--for", metavar="DURATION", help="How long the script takes.")] = "90s",

@@ -6,7 +6,7 @@ nothing else. A snapshot taken between two ticks and restored elsewhere goes on 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -199,6 +199,11 @@ class Monitor:
     def last_event_us(self) -> int | None:
         """The end of the last tick with events."""
         return None if self._last_event_tick is None else self._ticks.end_us(self._last_event_tick)
+
+    @property
+    def detectors(self) -> Collection[Detector]:
+        """Those that watch its columns; none without a baseline."""
+        return self._detectors.values()
 
     @property
     def first_tick(self) -> int | None:

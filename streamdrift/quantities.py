@@ -20,7 +20,15 @@ _MICROSECONDS: Final = {
     "d": 86_400_000_000,
     "w": 604_800_000_000,
 }
-_PERIODS: Final = {"hour": "1h", "day": "1d", "week": "7d", "month": "30d", "year": "365d"}
+_PERIODS: Final = {
+    "second": "1s",
+    "minute": "1m",
+    "hour": "1h",
+    "day": "1d",
+    "week": "7d",
+    "month": "30d",
+    "year": "365d",
+}
 _NUMBER: Final = r"[0-9]{1,19}(?:\.[0-9]{1,19})?"
 
 DURATION_PATTERN: Final = rf"^{_NUMBER} ?({'|'.join(_MICROSECONDS)})$"
@@ -32,7 +40,7 @@ LONGEST_US: Final = 36_500 * _MICROSECONDS["d"]
 """A hundred years. More cannot be meant, and would overflow where times are added up."""
 
 _DURATION_EXAMPLE: Final = "expected a number with a unit (ms, s, m, h, d or w), for example 10s, 5m or 7d"
-_RATE_EXAMPLE: Final = "expected a number per hour, day, week, month or year, for example 1 per week"
+_RATE_EXAMPLE: Final = "expected a number per second, minute, hour, day, week, month or year, for example 1 per week"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -84,7 +92,7 @@ class Rate:
 
     count: Decimal
     period: str
-    """One of ``hour``, ``day``, ``week``, ``month``, ``year``."""
+    """One of ``second``, ``minute``, ``hour``, ``day``, ``week``, ``month``, ``year``."""
 
     @classmethod
     def parse(cls, text: str) -> Rate:

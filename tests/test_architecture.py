@@ -25,6 +25,7 @@ DOMAIN = (
     "errors",
     "events",
     "evidence",
+    "explanation",
     "facts",
     "fold",
     "fold_state",

@@ -77,7 +77,7 @@ def test_a_rate_counts_a_second() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("1 week", "expected a number per hour, day, week, month or year, for example 1 per week"),
+        ("1 week", "expected a number per second, minute, hour, day, week, month or year, for example 1 per week"),
         ("once a week", "for example 1 per week"),
         ("1 per fortnight", "fortnight is no period"),
         ("0 per day", "must be more than 0"),
