@@ -15,6 +15,7 @@ from typing import Final
 from streamdrift.baselines import Baseline
 from streamdrift.errors import ConfigurationError
 from streamdrift.events import SourceKind
+from streamdrift.explain_command import of_few_values
 from streamdrift.gridbook import ModelKey
 from streamdrift.grids import SCORE, Column, Grid, Kind, Role
 from streamdrift.judging import missing, notes
@@ -29,6 +30,9 @@ from streamdrift.stages.inputs import Idle
 
 MAX_SNAPSHOT_BYTES: Final = 900_000
 """Brokers refuse records over 1 MB by default, and a model's snapshot is one record."""
+
+MAX_REACHES: Final = 5
+"""Features of a baseline of which is said that only large changes would be seen."""
 
 _LATE_TICKS: Final = 60
 """Lateness that is longer than so many ticks is more likely a slip than meant."""
@@ -81,6 +85,7 @@ def check(
         found.warn(("privacy", "salt"), "is not set: whoever guesses a value can tell its hash")
     for model_id, model in settings.models.items():
         baselines = _check_model(model_id, model, found)
+        _check_reach(settings, baselines, found)
         _check_performance(settings, model_id, baselines, found)
     _check_score(settings, found)
     _check_cost(settings, found)
@@ -186,6 +191,19 @@ def _read_baseline(key: ModelKey, model: Model, path: Path, at: KeyPath, found: 
             f"{MAX_SNAPSHOT_BYTES // 1000} kB fit a record; watch fewer features (models.{key[0]}.features.exclude)",
         )
     return baseline
+
+
+def _check_reach(settings: Settings, baselines: Mapping[ModelKey, Baseline], found: _Findings) -> None:
+    """Say of which features only large changes would be seen, since the baseline has few values of them."""
+    for (model_id, version), baseline in baselines.items():
+        watched = baseline.only(settings.model(model_id).features.watches, "excluded")
+        at: KeyPath = ("models", model_id, "baselines", version)
+        for explanation in of_few_values(settings, watched, MAX_REACHES):
+            found.note(
+                at,
+                f"{explanation.feature} has {explanation.values:,} values: even at 100 events a second, "
+                f"{explanation.smallest} is the least that would be seen within a day",
+            )
 
 
 def _check_performance(

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Final
+
+import numpy as np
 
 from streamdrift.assembly import cluster_of, load_baselines
+from streamdrift.baselines import Baseline
 from streamdrift.detectors import build
 from streamdrift.detectors.detector import Ticks
 from streamdrift.errors import ConfigurationError
 from streamdrift.explanation import Explanation, explained
 from streamdrift.grids import Grid
+from streamdrift.incidents import WARNING_PSI
 from streamdrift.inspection import watches
 from streamdrift.kafka.client import Cluster
 from streamdrift.monitor import INPUTS, Monitor
 from streamdrift.quantities import Rate
 from streamdrift.settings import Settings
 from streamdrift.windows import Reference
+
+MUCH_TRAFFIC: Final = 100.0
+"""Events a second that leave it to the baseline what can be seen."""
+MANY_VALUES: Final = 20_000
+"""Values of a column in the baseline from which on it limits nothing that matters."""
 
 
 def explain(
@@ -62,6 +73,21 @@ def _of_baselines(
         detectors = build(reference, ticks, sensitivity).values()
         found.append(explained(reference, detectors, column, traffic.per_second))
     return found
+
+
+def of_few_values(settings: Settings, baseline: Baseline, limit: int) -> Iterator[Explanation]:
+    """Columns of which only changes would be seen that are called moderate; those with the fewest values first."""
+    reference = Reference(baseline)
+    values = reference.published.sum(axis=1)
+    few = [column for column in np.argsort(values, kind="stable")[:limit].tolist() if values[column] < MANY_VALUES]
+    if not few:
+        return
+    ticks = Ticks(settings.time.tick.microseconds)
+    detectors = build(reference, ticks, settings.sensitivity(baseline.grid.model_id).part(INPUTS)).values()
+    for column in few:
+        explanation = explained(reference, detectors, column, MUCH_TRAFFIC)
+        if explanation.shape.smallest_psi >= WARNING_PSI:
+            yield explanation
 
 
 def _of_monitor(monitor: Monitor, feature: str, tick_s: float) -> Explanation:

@@ -57,19 +57,23 @@ class Explanation:
         floor = f"{self.feature}: changes below PSI {self.shape.floor_psi:g} never alarm"
         if self.unit is not None:
             floor += f": that is a mean shift of {self._shift(self.shape.floor_sd)}"
-        lines = [f"{floor}.", f"  within a day: {self._smallest()}", *(self._rate(rate) for rate in self._possible())]
+        lines = [
+            f"{floor}.",
+            f"  within a day: {self.smallest} would be seen, in about {_number(self.shape.events)} events",
+            *(self._rate(rate) for rate in self._possible()),
+        ]
         lines.append(f"  compared with {self.values:,} values of the baseline")
         if self.evidence_ratio is not None:
             lines.append(f"  now: {self.evidence_ratio:.2g} of the evidence of an alarm")
         return "\n".join([head, *lines])
 
-    def _smallest(self) -> str:
+    @property
+    def smallest(self) -> str:
+        """The smallest change of its distribution, as people say it."""
         shape = self.shape
         if shape.smallest_sd is not None and self.unit is not None:
-            what = f"a mean shift of {self._shift(shape.smallest_sd)}"
-        else:
-            what = f"another mix of PSI {shape.smallest_psi:.2g}"
-        return f"{what} would be seen, in about {_number(shape.events)} events"
+            return f"a mean shift of {self._shift(shape.smallest_sd)}"
+        return f"another mix of PSI {shape.smallest_psi:.2g}"
 
     def _shift(self, sds: float) -> str:
         return f"{sds:.2g} sd" + ("" if self.unit is None else f" (about {_number(sds * self.unit)})")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from streamdrift.check import check
 from streamdrift.errors import ConfigurationError
 from streamdrift.explain_command import explain
 from streamdrift.generator import MODEL_ID
@@ -111,3 +112,12 @@ def test_what_is_not_there_is_refused_with_what_is(
 ) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(message)):
         explain(shop(tmp_path, 2_000), model, feature, version, traffic=HUNDRED)
+
+
+def test_check_names_the_features_of_which_only_large_changes_would_be_seen(tmp_path: Path) -> None:
+    shop(tmp_path, 500)
+    said = {note.message for note in check(tmp_path / "c.yaml", environment={}).notes}
+    assert any(re.match(r"amount has 500 values: even at 100 .*, a mean shift of 0\.\d+ sd \(about", m) for m in said)
+    assert any(re.match(r"country has 500 values: even at 100 events .*, another mix of PSI 0", m) for m in said)
+    shop(tmp_path, 20_000)
+    assert not [m for m in check(tmp_path / "c.yaml", environment={}).notes if "values: even" in m.message]
