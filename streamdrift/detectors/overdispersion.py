@@ -87,6 +87,11 @@ class Pane:
         self.events, self.start_us = 0, now_us
         self.quarters *= 2 if longer else 1
 
+    def begin_anew(self, now_us: int, warm_up: WarmUp, events: float) -> None:
+        """The first of four that together are to see at least so many events, or a warm-up."""
+        self.begin(now_us, longer=False)
+        self.quarters = max(1, round(events / warm_up.events))
+
     def state(self) -> PaneState:
         return PaneState(
             pack_floats(self.counts),

@@ -92,6 +92,10 @@ LEAST_LONGEST: Final = 4_096.0
 """Bounds of the longest memory, in events."""
 RECOVERED: Final = 0.5
 """Share of the threshold below which an alarm ends."""
+SPANS: Final = (1.0, 1.5, 2.0, 3.0)
+"""Lengths of spans for each memory, in its own: so that one of them fits most changes."""
+PLACES: Final = len(SPANS) + 1
+"""Spans, and the memory itself."""
 HOUR_US: Final = 3_600_000_000
 SKEW_ENDS: Final = 0.25
 """Share of its size, as χ², below which skew has ended."""
@@ -117,7 +121,7 @@ class Shape:
         longest = float(np.clip(MEMORY_PER_BASELINE * self._null.events.max(initial=0), LEAST_LONGEST, LONGEST))
         lengths = ladder(longest)
         self._memories = Memories(lengths, rows, bins)
-        self._spans = Spans([length * half for length in lengths for half in (1, 2)], rows, CONTRASTS)
+        self._spans = Spans([length * part for length in lengths for part in SPANS], rows, CONTRASTS)
         self._dispersion = Overdispersion(len(lengths), CONTRASTS + 1, rows)
         self._factors = np.ones((len(lengths), CONTRASTS + 1, rows))
         """φ of each contrast, and of X, at each memory."""
@@ -127,8 +131,8 @@ class Shape:
         self._start_us: int | None = None
         """When the first tick with events began."""
         self._events = 0
-        self._looked_us = np.zeros(3 * len(lengths), dtype=np.int64)
-        self._ratios = np.zeros((3 * len(lengths), rows), dtype=np.float32)
+        self._looked_us = np.zeros(PLACES * len(lengths), dtype=np.int64)
+        self._ratios = np.zeros((PLACES * len(lengths), rows), dtype=np.float32)
         """Of each span, then of each memory: when it was looked at, and the largest statistic over its threshold."""
         self._alarm = np.zeros(rows, dtype=np.bool_)
         self._confirmed = np.zeros(rows, dtype=np.bool_)
@@ -197,7 +201,8 @@ class Shape:
             if any(season.known for season in self._seasons):
                 # What was measured had the season in it: until it is measured anew, that holds.
                 self._dispersion.begin_anew()
-                self._pane.begin(self._ticks.end_us(tick), longer=False)
+                elapsed_us = max(start_us - (self._start_us or 0), 1)
+                self._pane.begin_anew(start_us, self._sensitivity.warm_up, self._events * 24 * HOUR_US / elapsed_us)
             return counts
         expected = sum(season.at(start_us) for season in self._seasons)
         return counts - totals[:, None] * self._null.profile(np.asarray(expected))
@@ -250,13 +255,13 @@ class Shape:
         shortest = max(sensitivity.shortest_us, self._ticks.length_us) * per_us / 4
         longest = max(sensitivity.longest_us * per_us, LEAST_LONGEST)
         chosen = (lengths >= min(shortest, float(lengths[-2]))) & (lengths <= longest)
-        places = np.concatenate((np.repeat(chosen, 2), chosen))
+        places = np.concatenate((np.repeat(chosen, len(SPANS)), chosen))
         self._ends_in = np.minimum(np.cumsum(places)[self._ends_in] - places[self._ends_in], places.sum() - 1)
         self._memories.keep(chosen)
         self._dispersion.keep(chosen)
-        self._spans.keep(np.repeat(chosen, 2))
+        self._spans.keep(np.repeat(chosen, len(SPANS)))
         self._factors = self._measured_factors()
-        self._looked_us = np.full(3 * int(chosen.sum()), now_us)
+        self._looked_us = np.full(PLACES * int(chosen.sum()), now_us)
         self._ratios = np.zeros((len(self._looked_us), len(self._alarm)), dtype=np.float32)
         self._skew_size[:] = self._skew_of(self._live)
         self._null.replace(self._skewed, self._live)
@@ -302,7 +307,7 @@ class Shape:
         if due and self._looks:
             events = totals.astype(np.float64)
             contrast = sums / np.maximum(events, 1.0)[:, None, :]
-            factors = self._factors[np.asarray(due) // 2]
+            factors = self._factors[np.asarray(due) // len(SPANS)]
             found = self._limits.of_contrasts(contrast, events, factors, self._spent(due, now_us))
             for span, ratios, confirmed in zip(due, *found, strict=True):
                 yield from self._decided(span, ratios, confirmed)
@@ -348,7 +353,11 @@ class Shape:
         Chance has its part in the first sight of a change, and must not end it at the next.
         """
         spans = len(self._spans.lengths)
-        return min(place + 2, spans - 1) if place < spans else min(place + 1, spans + len(self._memories.lengths) - 1)
+        return (
+            min(place + len(SPANS), spans - 1)
+            if place < spans
+            else min(place + 1, spans + len(self._memories.lengths) - 1)
+        )
 
     def _holds_no_past(self, place: int) -> Mask:
         """In which rows a place holds nothing any more from before the change. Shape (rows,)."""
@@ -427,7 +436,7 @@ class Shape:
         def of_shift(sizes: Floats) -> Floats:
             contrast = np.zeros((spans, CONTRASTS, rows))
             contrast[:, 0] = (sizes * filled[:spans])[:, None]
-            factors = self._factors[np.arange(spans) // 2]
+            factors = self._factors[np.arange(spans) // len(SPANS)]
             return self._limits.of_contrasts(contrast, worth[:spans], factors, on_spans)[0][:, column]
 
         def of_any(sizes: Floats) -> Floats:
@@ -492,7 +501,7 @@ class Shape:
             saved = msgspec.convert(state, _State, builtin_types=(bytes,))
             size = len(saved.memories.lengths)
             factors = unpack_floats(saved.factors, (size, CONTRASTS + 1, rows), np.float32)
-            ratios = unpack_floats(saved.ratios, (3 * size, rows), np.float32)
+            ratios = unpack_floats(saved.ratios, (PLACES * size, rows), np.float32)
             skewed = np.array(saved.skewed, np.bool_)
             kept = skewed if saved.calibrated else np.ones(rows, np.bool_)
             live = np.zeros((rows, bins))
@@ -502,9 +511,9 @@ class Shape:
         of_rows = (saved.alarm, saved.confirmed, saved.ends_in, saved.began_at, saved.skewed, saved.skew_size)
         if any(len(each) != rows for each in of_rows) or not 0 <= min(saved.ends_in, default=0) <= max(
             saved.ends_in, default=0
-        ) < max(3 * size, 1):
+        ) < max(PLACES * size, 1):
             raise StateError(f"{self.name}: the state is not of {rows} columns")
-        if len(saved.spans.lengths) != 2 * size or len(saved.looked_us) != 3 * size:
+        if len(saved.spans.lengths) != len(SPANS) * size or len(saved.looked_us) != PLACES * size:
             raise StateError(f"{self.name}: the state is not of {size} memories")
         memories.restore(saved.memories)
         spans.restore(saved.spans)
