@@ -43,18 +43,20 @@ class Amount:
 def full() -> Amount:
     return Amount(
         budgets=[
-            _daily(null, rows, features)
-            for null, rows, features in product(NULLS.values(), (1_000, 10_000, 100_000), _SIZES)
-            if _is_run(null, features)
-        ]
-        + [NullPlan(null, rows, 100, 2, 5.0, A_DAY, 0.0) for null in NULLS.values() for rows in (1_000, 10_000)],
+            *(NullPlan(null, rows, 100, 2, 4.0, A_DAY, 0.0) for null in NULLS.values() for rows in (1_000, 10_000)),
+            *(
+                _daily(null, rows, features)
+                for features, null, rows in product(_SIZES, NULLS.values(), (1_000, 10_000, 100_000))
+                if _is_run(null, features)
+            ),
+        ],
         weekly=[
-            NullPlan(LONG, 10_000, 1, 10, 21.0, A_WEEK),
-            *(NullPlan(LONG, rows, 100, 10, 21.0, A_WEEK) for rows in (1_000, 10_000, 100_000)),
-            NullPlan(LONG_WIDE, 10_000, 1_000, 6, 35.0, A_WEEK),
+            NullPlan(LONG, 10_000, 1, 10, 14.0, A_WEEK, 0.0),
+            *(NullPlan(LONG, rows, 100, 10, 14.0, A_WEEK, 0.0) for rows in (1_000, 10_000, 100_000)),
+            NullPlan(LONG_WIDE, 10_000, 1_000, 5, 35.0, A_WEEK, 0.0),
         ],
         alarms=[null for null in NULLS.values() if not null.shared],
-        alarm_streams=5,
+        alarm_streams=3,
         changes=list(CHANGES),
         runs=50,
         rows=100_000,
@@ -94,7 +96,7 @@ SHAPES: Final = (
 """What has to be found in every run."""
 _SIZES: Final = (1, 100, 1_000)
 _MODELS: Final = {1: 10, 100: 2, 1_000: 1}
-_DAYS: Final = {1: 2.0, 100: 5.0, 1_000: 5.0}
+_DAYS: Final = {1: 1.0, 100: 4.0, 1_000: 3.0}
 
 
 def _is_run(null: Null, features: int) -> bool:
@@ -103,7 +105,7 @@ def _is_run(null: Null, features: int) -> bool:
 
 
 def _daily(null: Null, rows: int, features: int) -> NullPlan:
-    """Twenty days of small models, five of large ones; four times as many where a day has few ticks."""
+    """Ten days of small models, eight and three of large ones; four times as many where a day has few ticks."""
     days = _DAYS[features] * (4 if null.season else 1)
     return NullPlan(null, rows, features, _MODELS[features], days, A_DAY)
 
