@@ -280,6 +280,67 @@ def demo(
     raise typer.Exit(code)
 
 
+@app.command("replay")
+def replay_(  # noqa: PLR0913 — one parameter an option
+    input_: Annotated[
+        str,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="FILE|topic:NAME[@FROM..TO]",
+            help="Events (.jsonl), or a table (.csv, .tsv, .parquet); .gz too; or a range of a topic.",
+        ),
+    ],
+    *,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", metavar="FILE", help="The configuration file.  [defaults]")
+    ] = None,
+    overrides: Overrides = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|N", help="A baseline, a table to count, or how many first events to learn from.  [learned]"
+        ),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="TOPIC", help="Which source of the configuration the file is.  [the only one]")
+    ] = None,
+    timeline: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="HTML file to write.  [INPUT.timeline.html]")
+    ] = None,
+    river: Annotated[bool, typer.Option("--river/--no-river", help="Whether River's detectors are compared.")] = True,
+    model: Annotated[str | None, typer.Option(help="The model of events that name none.  [the file's name]")] = None,
+    version: Annotated[str | None, typer.Option(help="Its version.")] = None,
+    timestamp: Annotated[str | None, typer.Option(help="Column with the time.  [timestamp, time, ts …]")] = None,
+    prediction_id: Annotated[str | None, typer.Option(help="Column with the prediction's id.")] = None,
+    score: Annotated[str | None, typer.Option(help="Column with the predicted probability.  [score …]")] = None,
+    label: Annotated[
+        str | None,
+        typer.Option("--label-prediction", "--label", help="Column with the predicted label.  [prediction …]"),
+    ] = None,
+    value: Annotated[str | None, typer.Option(help="Column with the predicted value of a regression.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column with the true label.  [target, label …]")] = None,
+    rate: Annotated[str, typer.Option(help="How often rows come in a table without times.")] = "1 per second",
+    missing: Annotated[list[str] | None, typer.Option(help="A cell that means: no value.")] = None,
+    delimiter: Annotated[str | None, typer.Option(help="Delimiter of CSV, if not the comma.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a history through all stages in memory: what would have been told, and when. Reads only."""
+    from streamdrift.replay import Options, replay
+    from streamdrift.replay.files import Reading
+    from streamdrift.replay.roles import Roles, interval_us
+
+    try:
+        interval = interval_us(rate)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--rate") from None
+    roles = Roles(timestamp, prediction_id, score=score, label=label, value=value, target=target)
+    reading = Reading(roles, model, version, interval, missing or (), delimiter)
+    flags = _flags(overrides)
+    options = Options(input_, config, flags, baseline, source, reading, river, timeline, as_json)
+    raise typer.Exit(replay(options))
+
+
 @app.command()
 def version() -> None:
     """Print the version."""

@@ -25,6 +25,8 @@ from streamdrift.errors import ConfigurationError
 from streamdrift.rows import values_of
 
 if TYPE_CHECKING:
+    from _csv import Reader
+
     import pyarrow as pa
 
 CHUNK_ROWS: Final = 1 << 16
@@ -54,10 +56,17 @@ class Table(Protocol):
         """All rows from the first on, at most ``CHUNK_ROWS`` at a time. Raises ``ConfigurationError``."""
 
 
-def open_table(path: Path, missing: Iterable[str] = (), delimiter: str | None = None) -> Table:
+Refuse = Callable[[int, str], None]
+"""Is told the line of a row that cannot be read, and why."""
+
+
+def open_table(
+    path: Path, missing: Iterable[str] = (), delimiter: str | None = None, refuse: Refuse | None = None
+) -> Table:
     """The table in a file: ``.csv``, ``.tsv``, ``.jsonl`` (also with ``.gz``) or ``.parquet``.
 
     ``missing``: further cells of CSV that hold no value. ``delimiter`` of CSV, if it is not the suffix's.
+    ``refuse`` is told of rows of CSV that cannot be read, and they are left out; without it they are an error.
     Raises ``ConfigurationError`` for what cannot be opened or read as a table.
     """
     if not path.is_file():
@@ -66,7 +75,8 @@ def open_table(path: Path, missing: Iterable[str] = (), delimiter: str | None = 
     packed = suffixes[-1:] == [".gz"]
     match suffixes[-2] if packed and len(suffixes) > 1 else suffixes[-1] if suffixes else "":
         case ".csv" | ".tsv" as suffix:
-            return CsvTable(path, delimiter or ("\t" if suffix == ".tsv" else ","), MISSING_CELLS.union(missing))
+            usual = "\t" if suffix == ".tsv" else ","
+            return CsvTable(path, delimiter or usual, MISSING_CELLS.union(missing), refuse)
         case ".jsonl" | ".ndjson":
             return JsonTable(path)
         case ".parquet" | ".pq" if not packed:
@@ -97,8 +107,9 @@ class CsvTable:
 
     typed = False
 
-    def __init__(self, path: Path, delimiter: str, missing: frozenset[str]) -> None:
+    def __init__(self, path: Path, delimiter: str, missing: frozenset[str], refuse: Refuse | None = None) -> None:
         self._path = path
+        self._refuse = refuse
         self._delimiter = delimiter
         self._missing = missing
         with self._rows() as rows:
@@ -132,13 +143,16 @@ class CsvTable:
             nonlocal line
             width = 0
             reader = csv.reader(file, delimiter=self._delimiter, strict=True)
-            for row in reader:
+            while (row := self._next(reader)) is not None:
                 line = reader.line_num
                 if row:
                     width = width or len(row)
-                    if len(row) != width:
+                    if len(row) == width:
+                        yield row
+                    elif self._refuse is None:
                         raise ConfigurationError(f"{self._path}, line {line}: {len(row)} cells, the header has {width}")
-                    yield row
+                    else:
+                        self._refuse(line, f"{len(row)} cells, the header has {width}")
 
         try:
             with _open_text(self._path) as file:
@@ -149,6 +163,16 @@ class CsvTable:
             raise ConfigurationError(f"{self._path}, after line {line}: {error}") from None
         except (OSError, EOFError, zlib.error) as error:
             raise ConfigurationError(f"{self._path}: cannot be read: {error}") from None
+
+    def _next(self, reader: Reader) -> list[str] | None:
+        """The next row; None behind the last."""
+        while True:
+            try:
+                return next(reader, None)
+            except csv.Error as error:
+                if self._refuse is None:
+                    raise
+                self._refuse(reader.line_num, str(error))
 
 
 def _open_text(path: Path) -> TextIO:

@@ -22,6 +22,7 @@ from typing import Any, Final
 from streamdrift.baselines import Baseline
 from streamdrift.codecs import Source
 from streamdrift.entries import BaselineSet, encode, partition_of
+from streamdrift.events import Batch
 from streamdrift.gridbook import Entries, GridBook, ModelKey, baseline_record, grid_records
 from streamdrift.joining.changelog import Changelog, Entry
 from streamdrift.joining.memory import MemoryStore
@@ -71,6 +72,8 @@ class Topology:
     grids_topic: str = "streamdrift-grids"
     join: JoinPlan | None = None
     """Where there are labels."""
+    observe: Callable[[Batch], None] | None = None
+    """Is shown all events that are counted, for whoever compares streamdrift with something else."""
 
     def new_join(self, stores: Stores, changelog: Changelog) -> Joiner | None:
         plan = self.join
@@ -82,7 +85,7 @@ class Topology:
         return Rekey(self.summarise, self.join.routes) if self.join and self.join.routes else None
 
     def new_summarise(self, book: GridBook) -> Summarise:
-        return Summarise(self.summarise, self.sources, book, self.raw)
+        return Summarise(self.summarise, self.sources, book, self.raw, self.observe)
 
     def new_detect(self, book: GridBook) -> Detect:
         return Detect(self.detect, book)
@@ -263,6 +266,10 @@ class TopologyDriver:
     def read(self, topic: str) -> list[OutputRecord]:
         """The records of an output topic so far: alerts or dead letters."""
         return self._outputs.get(topic, [])
+
+    def take(self, topic: str) -> list[OutputRecord]:
+        """The records of an output topic since this was called last; they are forgotten."""
+        return self._outputs.pop(topic, [])
 
     def log(self, tp: TopicPartition) -> list[bytes | None]:
         """The values of the records of an input or of the summaries topic that are still there."""

@@ -120,10 +120,10 @@ class PlainDisplay:
             )
 
     def alert(self, data: AlertData) -> None:
-        self._line(_alert_line(data).plain)
+        self._line(alert_line(data).plain)
 
     def retraining(self, data: AlertData) -> None:
-        self._line(_retraining_line(data).plain)
+        self._line(retraining_line(data).plain)
 
     def close(self) -> None:
         """Nothing was taken."""
@@ -157,10 +157,10 @@ class LiveDisplay:
             self._live.update(self._render(picture), refresh=True)
 
     def alert(self, data: AlertData) -> None:
-        self._alerts.append(_alert_line(data))
+        self._alerts.append(alert_line(data))
 
     def retraining(self, data: AlertData) -> None:
-        self._alerts.append(_retraining_line(data))
+        self._alerts.append(retraining_line(data))
 
     def close(self) -> None:
         if self._live is not None:
@@ -285,10 +285,12 @@ def _incidents(incidents: Sequence[IncidentStatus]) -> RenderableType:
     return table if incidents else Text("none so far", style="dim")
 
 
-def _alert_line(data: AlertData) -> Text:
+def alert_line(data: AlertData, *, year: bool = False) -> Text:
+    """An alert for people, in a line; with the ``year`` where events are not of today."""
     phase, severity = str(data["phase"]), str(data["severity"])
     style = _STYLES.get("resolved" if phase == "resolved" else severity, "")
-    line = Text(f"{str(data['event_time'])[5:16].replace('T', ' ')}  ", style="dim", no_wrap=True, overflow="ellipsis")
+    time = str(data["event_time"])[0 if year else 5 : 16].replace("T", " ")
+    line = Text(f"{time}  ", style="dim", no_wrap=True, overflow="ellipsis")
     line.append(f"{phase:<8} ", style=style)
     line.append(f"{severity:<8} ", style=style)
     return line.append(str(data["summary"]), style="default")
@@ -315,8 +317,10 @@ def _metric(target: Target, value: float) -> Text:
     return text.append(f" (benchmark {target.benchmark:.3f}, tolerance {target.tolerance:g})  ", style="dim")
 
 
-def _retraining_line(data: AlertData) -> Text:
-    line = Text(f"{str(data['event_time'])[5:16].replace('T', ' ')}  ", style="dim", no_wrap=True, overflow="ellipsis")
+def retraining_line(data: AlertData, *, year: bool = False) -> Text:
+    """What was told of retraining, likewise."""
+    time = str(data["event_time"])[0 if year else 5 : 16].replace("T", " ")
+    line = Text(f"{time}  ", style="dim", no_wrap=True, overflow="ellipsis")
     line.append(f"{'retrain':<8} {data['phase']:<8} ", style="magenta")
     if data["phase"] == REQUESTED:
         return line.append(f"version {data['model_version']}: {data['reason']}", style="default")

@@ -120,11 +120,14 @@ class Summarise:
         sources: Sequence[Source],
         grids: GridsInEffect,
         raw: Callable[[str], Collection[str]],
+        observe: Callable[[Batch], None] | None = None,
     ) -> None:
+        """``observe`` is shown the events that were accepted, in the order in which they were read."""
         self._config = config
         self._sources = {source.topic: source for source in sources}
         self._grids = grids
         self._raw = raw
+        self._observe = observe
         self._decoders = {source.topic: JsonDecoder(source, grids.grid_of) for source in sources}
         self._owned: dict[TopicPartition, _Owned] = {}
         self._counts: dict[str, int] = {}
@@ -298,6 +301,8 @@ class Summarise:
 
     def _collect(self, part: _Owned, events: Batch) -> None:
         """Keep events to be added up with others: at the next commit, or when there are enough of them."""
+        if self._observe is not None:
+            self._observe(events)
         part.collected.setdefault(id(events.grid), []).append(events)
         part.collected_bytes += _BATCH_BYTES + events.values.nbytes + sum(map(len, events.rows or ()))
         if part.collected_bytes > _MOST_COLLECTED:
