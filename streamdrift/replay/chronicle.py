@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from streamdrift.events import Batch
+from streamdrift.evidence import rfc3339
 from streamdrift.gridbook import ModelKey
 from streamdrift.grids import Grid
 
@@ -146,7 +147,10 @@ class Chronicle:
         """The part of the summary that this tells."""
         incidents = list(self.incidents.values())
         weeks = self.feature_weeks
+        first, last = self.bounds_us or (None, None)
         return {
+            "from": None if first is None else rfc3339(first),
+            "to": None if last is None else rfc3339(last),
             "alerts": self.alerts,
             "incidents": [asdict(incident) for incident in incidents],
             "by_kind": dict(Counter(incident.kind for incident in incidents)),

@@ -113,14 +113,15 @@ class EventFile:
         labels_us: int | None = None
         for number, line in lines_of(self._path):
             head = head_of(line)
-            kind = SourceKind.PREDICTIONS if head is None or self._mapped else head.kind
-            if head is not None and head.kind is SourceKind.LABELS:
-                kind = SourceKind.LABELS
+            kind = SourceKind.PREDICTIONS if head is None else head.kind
+            if head is not None and kind is SourceKind.LABELS:
                 said = self._time(head.outcome_timestamp)
                 came = [time for time in (labels_us, events_us if said is None else said) if time is not None]
                 labels_us = max(came, default=None)
                 yield Message(kind, line, labels_us, _milliseconds(labels_us), number), head
                 continue
+            if self._mapped:
+                kind = SourceKind.PREDICTIONS
             time_us = None if head is None else self._time(head.timestamp)
             # An event without a time of its own has that of its record: it came when the one before it did.
             recorded = NO_TIMESTAMP if time_us is not None else _milliseconds(events_us)

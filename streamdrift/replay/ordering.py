@@ -22,10 +22,11 @@ _KINDS: Final = tuple(SourceKind)
 
 def in_order(messages: Iterable[Message]) -> Iterator[Message]:
     """The same messages by time; among equal times, and where there is none, they stay behind those before them."""
-    times, ends, recorded, places = array("q"), array("q", [0]), array("q"), array("q")
+    times, ends, recorded, places = array("q"), array("q", [1]), array("q"), array("q")
     kinds = bytearray()
     latest = 0
     with TemporaryFile(prefix="streamdrift-replay-") as file:
+        file.write(b"\n")  # nothing at all could not be mapped into memory
         for message in messages:
             latest = latest if message.time_us is None else message.time_us
             times.append(latest)
