@@ -49,6 +49,8 @@ class Contribution(msgspec.Struct, frozen=True):
     """The first tick behind the span that mutes it."""
     told: bool = False
     """Whether a message of the incident has named it."""
+    news: bool = True
+    """Whether none has since it became part of the incident, or became so again."""
 
     @property
     def strength(self) -> float:

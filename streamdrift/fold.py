@@ -153,7 +153,11 @@ class PartitionFold(TickFold[str, Summary, Watch]):
         watch.configured = configured if control.promoted else control.baseline_id
         self._drop_open(key, watch.grid)
         self._replace(key, watch)
-        return [] if before is None else self._published(before.retire(REBASELINED))
+        if before is None:
+            return []
+        alerts = before.retire(REBASELINED)
+        watch.monitor.inherit(before.monitor)
+        return self._published(alerts)
 
     def _drop_open(self, key: ModelKey, grid: Grid) -> None:
         """Open summaries of a model are counted on a grid that is no longer its own; rows can be counted on any."""

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+import msgspec
+
 from streamdrift.detectors.detector import Ticks
 from streamdrift.incidents import Alert, Incident, Phase
 from streamdrift.status import MUTED, IncidentStatus
@@ -18,6 +20,13 @@ MAX_COUNTED: Final = 1_000
 """Incidents of which it is remembered when they started."""
 
 
+class HistoryState(msgspec.Struct, array_like=True, frozen=True):
+    """When incidents started, in microseconds since the epoch, and since when that is known."""
+
+    since_us: int | None = None
+    started: list[int] = []
+
+
 class IncidentHistory:
     """Remembers what was said since start, and for longer when incidents started."""
 
@@ -25,6 +34,7 @@ class IncidentHistory:
         self._ticks = ticks
         self._resolved: deque[IncidentStatus] = deque(maxlen=MAX_RESOLVED_SHOWN)
         self._alerts: dict[tuple[str, str], int] = {}
+        self._since_us: int | None = None
         self._started: deque[int] = deque(maxlen=MAX_COUNTED)
 
     @property
@@ -47,18 +57,27 @@ class IncidentHistory:
             ended = replace(self._of_incident(incident), resolved_us=self._ticks.end_us(tick))
             self._resolved.appendleft(ended)
 
-    def lately(self, now_us: int | None) -> int:
-        """Incidents that started in the 30 days up to then; at most ``MAX_COUNTED``."""
-        return 0 if now_us is None else sum(start > now_us - LATELY_US for start in self._started)
+    def lately(self, tick: int) -> tuple[int, int]:
+        """Incidents that started in the 30 days up to ``tick``, and how many microseconds of these it knows.
 
-    @property
-    def started(self) -> Sequence[int]:
-        """When incidents started, in microseconds since the epoch: what a snapshot keeps."""
-        return tuple(self._started)
+        At most ``MAX_COUNTED`` are counted.
+        """
+        now_us = self._ticks.end_us(tick)
+        known_us = 0 if self._since_us is None else min(now_us - self._since_us, LATELY_US)
+        return sum(start > now_us - LATELY_US for start in self._started), known_us
 
-    def restore(self, started: Sequence[int]) -> None:
-        """Go on from ``started``."""
-        self._started = deque(started, MAX_COUNTED)
+    def begin(self, tick: int) -> None:
+        """Know of all incidents from ``tick`` on, unless it knows of earlier ones."""
+        if self._since_us is None:
+            self._since_us = tick * self._ticks.length_us
+
+    def state(self) -> HistoryState:
+        """What a snapshot keeps of it."""
+        return HistoryState(self._since_us, list(self._started))
+
+    def restore(self, state: HistoryState) -> None:
+        """Go on from ``state``."""
+        self._since_us, self._started = state.since_us, deque(state.started, MAX_COUNTED)
 
     def shown(self, open_: Sequence[Incident]) -> tuple[IncidentStatus, ...]:
         """The open incidents, and the last few that were resolved."""

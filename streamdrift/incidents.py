@@ -289,7 +289,8 @@ class Incidents:
             contribution = msgspec.structs.replace(
                 contribution,
                 peak=max(before.peak, contribution.strength),
-                told=before.told and key in incident.contributions,
+                told=before.told,
+                news=before.news or key not in incident.contributions,
             )
         incident.contributions[key] = contribution
 
@@ -326,7 +327,7 @@ class Incidents:
         risen, incident.severity = severity > incident.severity, severity
         if is_new:
             return self._tell(tick, incident, Phase.STARTED)
-        joined = any(not c.told for c in heard)
+        joined = any(c.news for c in heard)
         return self._tell(tick, incident, Phase.UPDATED) if risen or joined or self._moved(tick, incident) else None
 
     def _moved(self, tick: int, incident: Incident) -> bool:
@@ -382,7 +383,9 @@ class Incidents:
         ended = phase is Phase.RESOLVED
         if not ended:
             heard = {key: c for key, c in incident.contributions.items() if not c.muted}
-            incident.contributions |= {key: msgspec.structs.replace(c, told=True) for key, c in heard.items()}
+            incident.contributions |= {
+                key: msgspec.structs.replace(c, told=True, news=False) for key, c in heard.items()
+            }
         contributions = [c for c in incident.recovered.values() if c.told] if ended else incident.heard
         # An end is told of what drifted most, not of what came back last.
         ordered = _ordered(contributions, "peak" if ended else "strength")

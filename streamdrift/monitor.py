@@ -20,7 +20,7 @@ from streamdrift.detectors.detector import Detector, Finding, Ticks
 from streamdrift.errors import StateError
 from streamdrift.facts import incidents_now
 from streamdrift.grids import SPECIAL_SLOTS, Grid, Kind, blind_grid
-from streamdrift.incident_history import LATELY_US, IncidentHistory
+from streamdrift.incident_history import HistoryState, IncidentHistory
 from streamdrift.incidents import Alert, Incidents, Severity, Subject, sighting
 from streamdrift.muting import Mute
 from streamdrift.published import PANES, PublishedWindow
@@ -38,6 +38,7 @@ INPUTS: Final = 0.8
 """Share of a model's budget of false alarms that its inputs have; the rest is for its outcomes."""
 REBASELINED: Final = "rebaselined"
 VERSION_RETIRED: Final = "version_retired"
+NO_DATA: Final = "no_data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +92,7 @@ class _Snapshot(msgspec.Struct, frozen=True):
     river: dict[str, Any]
     incidents: Any
     alarms: list[_Alarm]
-    started: Sequence[int]
-    """When the incidents of the last 30 days started."""
+    history: HistoryState
 
 
 class Monitor:
@@ -146,32 +146,59 @@ class Monitor:
         if self.fence is not None and tick <= self.fence:
             return []
         self.fence = tick
+        self._history.begin(tick)
         self._first_tick = tick if self._first_tick is None else self._first_tick
         window = self.reference.reduce(summary) if summary and self.reference else None
         if summary:
             self._events += summary.events
             self._last_event_tick = tick
         completed = self._published is not None and self._published.close(tick, window)
-        findings = [*self._left_over, *self._detect(tick, window, again=completed), *self._listen(tick, summary)]
+        risen = self._incidents.due()
+        # Nobody is told that it is worse by what was seen when it began.
+        again = completed or (risen is not None and tick >= risen)
+        findings = [*self._left_over, *self._detect(tick, window, again=again), *self._listen(tick, summary)]
         self._left_over = ()
         seen = (sighting(finding, self.grid, self.reference, self._ticks) for finding in findings)
         self._incidents.model_state = self.state
         alerts = self._incidents.close(tick, seen)
+        if self._is_silent(tick):
+            alerts += self._incidents.end(tick, NO_DATA)
+        return self._remembered(tick, alerts)
+
+    def _remembered(self, tick: int, alerts: list[Alert]) -> list[Alert]:
         self._history.remember(alerts)
         self._history.remember_unheard(self._incidents.take_unheard(), tick)
         return alerts
+
+    def _is_silent(self, tick: int) -> bool:
+        at = self._silent_at()
+        return at is not None and tick >= at
+
+    def _silent_at(self) -> int | None:
+        """The tick at whose close nothing that detectors remember is recent, if no events come until then.
+
+        Incidents end with it. If the columns still drift when events come again, these are others.
+        """
+        if self._last_event_tick is None or not self._incidents.open:
+            return None
+        last_us = self._ticks.end_us(self._last_event_tick)
+        return self._ticks.ending_at(last_us + self._config.sensitivity.longest_us)
 
     def due(self) -> int | None:
         """The next tick at whose close something happens even without events."""
         if self._left_over and self.fence is not None:
             return self.fence + 1
         published = (self._published,) if self._published else ()
-        dues = (part.due() for part in (*self._detectors.values(), *self._streams, *published, self._incidents))
-        return min((tick for tick in dues if tick is not None), default=None)
+        dues = [part.due() for part in (*self._detectors.values(), *self._streams, *published, self._incidents)]
+        return min((tick for tick in (*dues, self._silent_at()) if tick is not None), default=None)
 
     def retire(self, resolution: str) -> list[Alert]:
         """End all incidents, since nobody will watch them any more; the monitor is not used after this."""
-        return [] if self.fence is None else self._incidents.end(self.fence, resolution)
+        return [] if self.fence is None else self._remembered(self.fence, self._incidents.end(self.fence, resolution))
+
+    def inherit(self, before: Monitor) -> None:
+        """Remember the incidents of the monitor that watched the same model version on another baseline."""
+        self._history = before._history
 
     def succeed(self, before: Monitor) -> list[Alert]:
         """Go on where the same model's monitor stood that had no baseline: River's detectors, and what was counted.
@@ -179,9 +206,9 @@ class Monitor:
         Returns the ends of its incidents, which name columns of its grid.
         """
         alerts = before.retire(REBASELINED)
-        before._history.remember(alerts)
+        self.inherit(before)
         self.fence, self._events, self._first_tick = before.fence, before._events, before._first_tick
-        self._last_event_tick, self._history = before._last_event_tick, before._history
+        self._last_event_tick = before._last_event_tick
         states = {stream.key: stream.state() for stream in before._streams}
         for stream in self._streams:
             if stream.key in states:
@@ -229,9 +256,20 @@ class Monitor:
                 else:
                     self._alarms.pop(key, None)
                     yield finding
+        yield from self._seen_again({key for key in self._alarms if again or key in told})
+
+    def _seen_again(self, keys: Collection[tuple[int, str]]) -> Iterator[Finding]:
+        """Columns in alarm as they are now: what came since the onset, and the evidence of the last looks."""
+        windows: dict[int | None, Window] = {}
+        evidence = {name: each.evidence for each in self._detectors.values() for name in each.names} if keys else {}
         for key, alarm in self._alarms.items():
-            if again or key in told:
-                yield alarm.finding(self._published.since(alarm.onset) if self._published else None)
+            if key not in keys:
+                continue
+            if self._published and alarm.onset not in windows:
+                windows[alarm.onset] = self._published.since(alarm.onset)
+            # What was there before monitoring is no part of later looks.
+            ratio = alarm.evidence_ratio if alarm.onset is None else float(evidence[alarm.detector][alarm.column])
+            yield msgspec.structs.replace(alarm, evidence_ratio=ratio).finding(windows.get(alarm.onset))
 
     def _listen(self, tick: int, summary: Summary | None) -> Iterator[Finding]:
         for stream in self._streams:
@@ -259,7 +297,7 @@ class Monitor:
                 {stream.key: stream.state() for stream in self._streams},
                 self._incidents.state(),
                 list(self._alarms.values()),
-                self._history.started,
+                self._history.state(),
             )
         )
         self._state_bytes = len(data)
@@ -291,7 +329,8 @@ class Monitor:
             if stream.key in saved.river:
                 stream.restore(saved.river[stream.key])
         self._incidents.restore(saved.incidents)
-        self._history.restore(saved.started)
+        self._incidents.model_state = self.state
+        self._history.restore(saved.history)
         self._left_over = tuple(self._abandoned())
         self._state_bytes = len(snapshot)
 
@@ -325,16 +364,14 @@ class Monitor:
             self._history.shown(self._incidents.open),
             self._history.alerts,
             self._state_bytes,
-            lately=self._lately(ticks),
+            lately=self._lately(),
         )
 
-    def _lately(self, ticks: int) -> Lately | None:
-        """``ticks``: how many were closed."""
+    def _lately(self) -> Lately | None:
         if self.fence is None:
             return None
-        span_us = min(ticks * self._ticks.length_us, LATELY_US)
-        expected = self._config.sensitivity.false_alarms * span_us
-        return Lately(self._history.lately(self._ticks.end_us(self.fence)), expected, span_us)
+        incidents, known_us = self._history.lately(self.fence)
+        return Lately(incidents, self._config.sensitivity.false_alarms * known_us, known_us)
 
     def _feature_status(self) -> Iterator[FeatureStatus]:
         if self._published is None:

@@ -26,7 +26,7 @@ from streamdrift.detectors.error_stream import DEFAULT, ErrorShift, ErrorStream,
 from streamdrift.detectors.river import RiverSpec
 from streamdrift.errors import StateError
 from streamdrift.facts import incidents_now
-from streamdrift.incident_history import IncidentHistory
+from streamdrift.incident_history import HistoryState, IncidentHistory
 from streamdrift.incidents import Alert, Incidents, Sighting, Subject
 from streamdrift.label_drift import LabelDrift
 from streamdrift.monitor import REBASELINED, difference_of_ticks
@@ -102,7 +102,7 @@ class _Snapshot(msgspec.Struct, frozen=True):
     errors: Any
     labels: Any
     incidents: Any
-    started: Sequence[int] = ()
+    history: HistoryState = HistoryState()
 
 
 class OutcomeWatch:
@@ -315,7 +315,7 @@ class OutcomeWatch:
                 self._errors.state() if self._errors else None,
                 self._labels.state(),
                 self._incidents.state(),
-                self._history.started,
+                self._history.state(),
             )
         )
         self._state_bytes = len(data)
@@ -342,7 +342,7 @@ class OutcomeWatch:
             self._errors.restore(saved.errors)
         looks_on = self._labels.restore(saved.labels)
         self._incidents.restore(saved.incidents)
-        self._history.restore(saved.started)
+        self._history.restore(saved.history)
         watched = {column_of(metric) for metric in (self._performance.alarms if self._performance else ())}
         watched |= {ERROR_COLUMN} if hears_on else set()
         watched |= {LABEL_COLUMN} if looks_on else set()
@@ -373,7 +373,7 @@ class OutcomeWatch:
             self._history.shown(self._incidents.open),
             self._history.alerts,
             self._state_bytes,
-            self._history.lately(None if self.fence is None else self._ticks.end_us(self.fence)),
+            0 if self.fence is None else self._history.lately(self.fence)[0],
         )
 
 
