@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from streamdrift.generator import ScriptedIncident
@@ -33,6 +33,7 @@ last, and an end of all incidents."""
 _OF_LABELS: Final = frozenset(map(str, (DriftKind.CONCEPT_DRIFT, DriftKind.PERFORMANCE, DriftKind.LABEL_DRIFT)))
 _SAYS_SOMETHING_NEW: Final = frozenset({str(Phase.STARTED), str(Phase.UPDATED)})
 
+_BEFORE_MONITORING: Final = "before_monitoring"
 AlertData = Mapping[str, Any]
 """``data`` of an alert, or of a message on retraining, as the contract says."""
 
@@ -136,11 +137,16 @@ def _time(data: AlertData) -> datetime:
 
 def _claims(alert: AlertData) -> list[_Claim]:
     time = _time(alert)
-    claims = [
-        _Claim(alert, name, datetime.fromisoformat(data.get("onset", alert["event_time"])), time)
-        for name, data in _contributors(alert)
-    ]
+    claims = [_Claim(alert, name, _onset(data, time), time) for name, data in _contributors(alert)]
     return claims or [_Claim(alert, None, time, time)]
+
+
+def _onset(data: Mapping[str, Any], time: datetime) -> datetime:
+    """When a contributor's change began; what was there before monitoring is explained by no script."""
+    onset = data.get("onset")
+    if onset is None:
+        return time
+    return datetime.min.replace(tzinfo=UTC) if onset == _BEFORE_MONITORING else datetime.fromisoformat(onset)
 
 
 def _contributors(alert: AlertData) -> Iterator[tuple[str, Mapping[str, Any]]]:
