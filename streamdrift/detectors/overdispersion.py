@@ -38,6 +38,8 @@ from streamdrift.sensitivity import WarmUp
 QUARTERS: Final = 4
 PANES: Final = 4
 """Panes before they are merged in pairs."""
+FEWEST_TICKS: Final = 8
+"""Ticks with events in a pane: where one tick holds a whole warm-up, there is nothing in it to compare."""
 SETTLED: Final = 4
 """Memories that must lie in a pane before a memory is compared with the pane's mean."""
 ENOUGH: Final = 8.0
@@ -48,6 +50,8 @@ GROWTH: Final = 0.1
 """Standard deviation of log φ between two neighbouring memories of streams with a short memory."""
 BREAK: Final = 2.5
 """Standard deviations beyond which a memory's own squares are believed alone."""
+UNMEASURED: Final = 50.0
+"""φ as long as nothing is known of it: large changes are seen even so."""
 UNKNOWN: Final = 1e6
 """Variance of log φ where nothing is known."""
 LIKELY: Final = 0.5
@@ -65,6 +69,7 @@ class Pane:
     totals: NDArray[np.float64]
     """Counts of each row, and of how many events of the row they are. Shapes (rows, bins) and (rows,)."""
     events: int = 0
+    ticks: int = 0
     start_us: int = 0
     quarters: int = 1
 
@@ -72,9 +77,10 @@ class Pane:
         self.counts = self.counts + counts
         self.totals = self.totals + totals
         self.events += events
+        self.ticks += 1
 
     def is_over(self, now_us: int, warm_up: WarmUp) -> bool:
-        is_full = self.events * QUARTERS >= warm_up.events * self.quarters
+        is_full = self.events * QUARTERS >= warm_up.events * self.quarters and self.ticks >= FEWEST_TICKS
         return is_full or (now_us - self.start_us) * QUARTERS >= warm_up.at_most_us * self.quarters
 
     def is_settled(self, memory: float) -> bool:
@@ -84,7 +90,7 @@ class Pane:
     def begin(self, now_us: int, *, longer: bool) -> None:
         """The next one."""
         self.counts, self.totals = np.zeros_like(self.counts), np.zeros_like(self.totals)
-        self.events, self.start_us = 0, now_us
+        self.events, self.ticks, self.start_us = 0, 0, now_us
         self.quarters *= 2 if longer else 1
 
     def begin_anew(self, now_us: int, warm_up: WarmUp, events: float) -> None:
@@ -97,6 +103,7 @@ class Pane:
             pack_floats(self.counts),
             pack(self.totals.astype(np.int64)),
             self.events,
+            self.ticks,
             self.start_us,
             self.quarters,
         )
@@ -109,7 +116,8 @@ class Pane:
         except ValueError as error:
             raise StateError(f"a pane does not fit {len(self.totals)} rows: {error}") from None
         self.counts, self.totals = counts, totals.astype(np.float64)
-        self.events, self.start_us, self.quarters = state.events, state.start_us, state.quarters
+        self.events, self.ticks = state.events, state.ticks
+        self.start_us, self.quarters = state.start_us, state.quarters
 
 
 class Overdispersion:
@@ -152,11 +160,12 @@ class Overdispersion:
     def add(self, memory: int, squares: NDArray[np.float64], usable: NDArray[np.bool_], independent: float) -> None:
         """Add a look: squares over what independent events give, shape (tests, rows); ``usable`` rows only.
 
-        ``independent``: of how many looks that are independent of each other this is the share.
+        ``independent``: of how many looks that are independent of each other this is the share; of one, where all
+        that a memory holds has changed since the look before.
         """
         self._squares[-1, memory] += np.where(usable, squares, 0.0).astype(np.float32)
         self._looks[-1, memory] += usable
-        self._independent[-1, memory] += independent
+        self._independent[-1, memory] += min(independent, 1.0)
 
     def keep(self, chosen: NDArray[np.bool_]) -> None:
         """Let go of the memories that are not chosen."""
@@ -254,6 +263,7 @@ class PaneState(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fie
     counts: bytes
     totals: bytes
     events: int
+    ticks: int
     start_us: int
     quarters: int
 

@@ -57,6 +57,7 @@ from streamdrift.detectors.detector import Finding, Ticks
 from streamdrift.detectors.memories import Memories, MemoriesState
 from streamdrift.detectors.overdispersion import (
     FIRST_MEASURE,
+    UNMEASURED,
     Overdispersion,
     OverdispersionState,
     Pane,
@@ -119,7 +120,7 @@ class Rate:
         """R_q. Shape (rates, streams)."""
         self._memories = Memories(LENGTHS, streams, 1)
         self._dispersion = Overdispersion(len(LENGTHS), 1, streams)
-        self._factor = np.ones(streams)
+        self._factor = np.full(streams, UNMEASURED)
         """φ."""
         self._pane = Pane(np.zeros((streams, 1), np.float32), np.zeros(streams))
         self.calibrated = False
@@ -159,9 +160,6 @@ class Rate:
         successes, events = self._slots.reduce(window.counts)
         self._events += window.events
         self._measure(successes, events, window.events)
-        if not self.calibrated and self._next_measure == FIRST_MEASURE:
-            self._calibrate(now_us)
-            return []
         mean = self._update(successes, events, now_us)
         self._follow(successes, events)
         small = self._budget * (now_us - self._last_us)
@@ -226,11 +224,13 @@ class Rate:
         warm_up, elapsed_us = self._sensitivity.warm_up, now_us - (self._start_us or 0)
         if not self.calibrated:
             self.calibrated = warm_up.is_over(self._events, elapsed_us)
-            if self.calibrated or (self._events >= self._next_measure and self._dispersion.known):
+            is_due = self.calibrated or self._events >= self._next_measure
+            # So few events in all that time are far apart, and taken to be independent.
+            if (is_due and self._dispersion.known) or (self.calibrated and elapsed_us >= warm_up.at_most_us):
                 self._next_measure = 2 * self._events
                 self._factor = self._measured_factor()
         if self._pane.is_over(now_us, warm_up):
-            if self.calibrated:
+            if self.calibrated and self._dispersion.known:
                 self._factor = self._measured_factor()
             self._pane.begin(now_us, longer=self._dispersion.begin_pane())
 

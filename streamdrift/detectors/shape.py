@@ -43,8 +43,8 @@ Here 500 events come a minute, and from tick 60 on their mean is half a standard
 >>> for tick in range(100):
 ...     for finding in detector.close(tick, window(mean=46 if 60 <= tick < 70 else 40)):
 ...         print(tick, f"{finding.evidence_ratio:.2f}", f"since {finding.onset}" if finding.alarm else "quiet")
-60 1.13 since 60
-72 0.20 quiet
+60 1.12 since 60
+72 0.19 quiet
 
 Source: Neyman 1937 for the statistics; Lai 1998, "Information bounds and quick detection of parameter changes", for
 several memories at once.
@@ -68,7 +68,7 @@ from streamdrift.detectors.memories import Memories, MemoriesState, ladder
 from streamdrift.detectors.nulls import Binning, Null
 from streamdrift.detectors.overdispersion import (
     FIRST_MEASURE,
-    QUARTERS,
+    UNMEASURED,
     Overdispersion,
     OverdispersionState,
     Pane,
@@ -92,6 +92,8 @@ LEAST_LONGEST: Final = 4_096.0
 """Bounds of the longest memory, in events."""
 RECOVERED: Final = 0.5
 """Share of the threshold below which an alarm ends."""
+ENOUGH_PANES: Final = 3
+"""Panes from which φ is measured anew once it is known."""
 SPANS: Final = (1.0, 1.5, 2.0, 3.0)
 """Lengths of spans for each memory, in its own: so that one of them fits most changes."""
 PLACES: Final = len(SPANS) + 1
@@ -123,7 +125,7 @@ class Shape:
         self._memories = Memories(lengths, rows, bins)
         self._spans = Spans([length * part for length in lengths for part in SPANS], rows, CONTRASTS)
         self._dispersion = Overdispersion(len(lengths), CONTRASTS + 1, rows)
-        self._factors = np.ones((len(lengths), CONTRASTS + 1, rows))
+        self._factors = np.full((len(lengths), CONTRASTS + 1, rows), UNMEASURED)
         """φ of each contrast, and of X, at each memory."""
         shares = sensitivity.shares([column.name for column in reference.grid.columns])
         self._limits = Limits(self._null, sensitivity, shares)
@@ -210,7 +212,7 @@ class Shape:
     # Calibration
 
     def _begin_pane(self, now_us: int) -> None:
-        if self.calibrated and self._dispersion.panes >= QUARTERS:
+        if self.calibrated and self._dispersion.known and self._dispersion.panes >= ENOUGH_PANES:
             self._factors = self._measured_factors()
         self._pane.begin(now_us, longer=self._dispersion.begin_pane())
 
@@ -260,7 +262,10 @@ class Shape:
         self._memories.keep(chosen)
         self._dispersion.keep(chosen)
         self._spans.keep(np.repeat(chosen, len(SPANS)))
-        self._factors = self._measured_factors()
+        self._factors = self._factors[chosen]
+        if self._dispersion.known or elapsed_us >= sensitivity.warm_up.at_most_us:
+            # So few events in all that time are far apart, and taken to be independent.
+            self._factors = self._measured_factors()
         self._looked_us = np.full(PLACES * int(chosen.sum()), now_us)
         self._ratios = np.zeros((len(self._looked_us), len(self._alarm)), dtype=np.float32)
         self._skew_size[:] = self._skew_of(self._live)
@@ -304,7 +309,7 @@ class Shape:
 
     def _look_at_spans(self, now_us: int) -> Iterator[Finding]:
         due, sums, totals = self._spans.due()
-        if due and self._looks:
+        if due:
             events = totals.astype(np.float64)
             contrast = sums / np.maximum(events, 1.0)[:, None, :]
             factors = self._factors[np.asarray(due) // len(SPANS)]
@@ -323,18 +328,12 @@ class Shape:
         if self.calibrated:
             for memory in memories:
                 yield from self._end_skew(memory)
-        if self._looks:
-            places = [len(self._spans.lengths) + memory for memory in memories]
-            chi_square = self._null.chi_square(shares - self._null.shares)
-            spent = self._spent(places, now_us)
-            found = self._limits.of_chi_square(chi_square, effective, self._factors[memories], spent)
-            for place, ratios, confirmed in zip(places, *found, strict=True):
-                yield from self._decided(place, ratios, confirmed)
-
-    @property
-    def _looks(self) -> bool:
-        """Whether φ has been measured."""
-        return self.calibrated or self._next_measure > FIRST_MEASURE
+        places = [len(self._spans.lengths) + memory for memory in memories]
+        chi_square = self._null.chi_square(shares - self._null.shares)
+        spent = self._spent(places, now_us)
+        found = self._limits.of_chi_square(chi_square, effective, self._factors[memories], spent)
+        for place, ratios, confirmed in zip(places, *found, strict=True):
+            yield from self._decided(place, ratios, confirmed)
 
     def _spent(self, places: Sequence[int], now_us: int) -> Spent:
         """The event time whose part of the budget looks at some places may use now."""
