@@ -37,6 +37,7 @@ from streamdrift.learning import LearningConfig
 from streamdrift.monitor import MonitorConfig
 from streamdrift.provenance import CHECKPOINTS, Provenance
 from streamdrift.records import TopicPartition
+from streamdrift.sensitivity import Sensitivity, WarmUp
 from streamdrift.status import ModelState, ModelStatus
 from streamdrift.streams import RiverStream
 from streamdrift.summaries import SummaryKey
@@ -52,6 +53,8 @@ T: Final = 29_000_000
 TOPIC: Final = "predictions"
 OTHER: Final = ("unknown", "1")
 RIVER: Final = (RiverStream(SCORE, RiverSpec("drift.ADWIN", {"delta": 0.002})),)
+SENSITIVITY: Final = Sensitivity(warm_up=WarmUp(events=1_000))
+"""One that a dump is enough to calibrate."""
 
 
 @functools.cache
@@ -75,7 +78,7 @@ def known() -> GridBook:
 def fold(*, max_models: int = 1_000, topics: Sequence[str] = (TOPIC,), tick_us: int = TICK) -> PartitionFold:
     config = FoldConfig(
         tick_us,
-        lambda _: WatchConfig(MonitorConfig(tick_us, 60 * MINUTE, RIVER), LearningConfig()),
+        lambda _: WatchConfig(MonitorConfig(tick_us, 60 * MINUTE, RIVER, SENSITIVITY), LearningConfig()),
         configured={MODEL},
         topics=set(topics),
         max_models=max_models,
@@ -468,7 +471,10 @@ def test_a_model_without_a_baseline_gets_one() -> None:
     assert subject.status()[MODEL].state is ModelState.LEARNING
     apply(subject, [SET, part(T + 1), progress(T + 1)], 2)
     status = subject.status()[MODEL]
-    assert (status.state, status.events) == (ModelState.WATCHING, 400)
+    assert (status.state, status.events) == (ModelState.CALIBRATING, 400)
+    apply(subject, [part(T + 2), part(T + 3), progress(T + 3)], 5)
+    status = subject.status()[MODEL]
+    assert (status.state, status.events) == (ModelState.WATCHING, 1_200)
 
 
 def test_a_promoted_baseline_stays_though_the_configured_one_is_said_again() -> None:
@@ -595,7 +601,12 @@ def test_offsets_enclose_the_evidence() -> None:
 
 
 def test_offsets_are_those_of_the_first_tick_of_the_window_however_often_progress_was_told() -> None:
-    quiet = [entry for i in range(3 * CHECKPOINTS) for entry in (part(T + i), progress(T + i, offset=10 * i))]
+    grid = small_baseline().grid
+    quiet: list[LogEntry] = []
+    for i in range(3 * CHECKPOINTS):
+        drawn = summary(grid, rows(np.random.default_rng(i), 50))
+        quiet += to_parts(SummaryKey(*MODEL, "", T + i), (T + i) * TICK, grid, drawn)
+        quiet.append(progress(T + i, offset=10 * i))
     start = T + 3 * CHECKPOINTS
     chatter = [progress(start - 1, offset=10 * 3 * CHECKPOINTS)] * (2 * CHECKPOINTS)
     log: list[LogEntry] = [SET, *quiet, *chatter, part(start, "dump"), progress(start, offset=99_999)]
@@ -619,10 +630,10 @@ def test_offsets_before_a_restart_are_not_known() -> None:
     subject, state = fold(), StateTopic()
     log: list[LogEntry] = [
         SET,
-        part(T, "drift"),
-        part(T + 1, "drift"),
+        part(T, "few"),
+        part(T + 1, "few"),
         progress(T + 1, offset=70),
-        part(T + 2, "drift"),
+        part(T + 2, "dump"),
     ]
     apply(subject, log)
     state.write(subject)

@@ -35,7 +35,7 @@ Here 500 events come a minute, of which one in a hundred is missing, and three f
 >>> for tick in range(100):
 ...     for finding in detector.close(tick, window(missing=0.03 if 60 <= tick < 80 else 0.01)):
 ...         print(tick, finding.detector, f"since {finding.onset}" if finding.alarm else "quiet")
-65 missing_rate since 60
+65 missing_rate since 61
 88 missing_rate quiet
 
 Source: Shin, Ramdas & Rinaldo 2022, "E-detectors: a nonparametric framework for sequential change detection"; Clopper &
@@ -193,7 +193,7 @@ class Rate:
         if not (begins.any() or self._alarm.any()):
             return
         # The logarithm of R grows by as much with each event: so it began a third of the rest of the way before that.
-        onset = np.maximum(self._on_the_way - (tick - self._on_the_way) // 3, 0)
+        onset = np.maximum(self._on_the_way + 1 - (tick - self._on_the_way + 1) // 3, 0)
         ends = self._alarm & (self._back >= BACK)
         confirmed = (mean >= self._confirming) & ~self._confirmed & (begins | self._alarm) & ~ends
         self._alarm = (self._alarm | begins) & ~ends

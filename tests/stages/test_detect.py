@@ -22,11 +22,11 @@ from streamdrift.stages.detect import KEEP_LOG_FOR, Detect, DetectConfig
 from streamdrift.stages.stage import Stage
 from streamdrift.watch import WatchConfig
 from tests.support.windows import MODEL
-from tests.test_fold import MINUTE, OTHER, RIVER, SET, TICK, TOPIC, T, known, part, progress
+from tests.test_fold import MINUTE, OTHER, RIVER, SENSITIVITY, SET, TICK, TOPIC, T, known, part, progress
 
 SUMMARIES: Final = "streamdrift-summaries"
 ZERO, ONE = (TopicPartition(SUMMARIES, partition) for partition in (0, 1))
-WATCH: Final = WatchConfig(MonitorConfig(TICK, 60 * MINUTE, RIVER), LearningConfig())
+WATCH: Final = WatchConfig(MonitorConfig(TICK, 60 * MINUTE, RIVER, SENSITIVITY), LearningConfig())
 NOW: Final = (T + 2) * MINUTE / 1e6
 """A minute after the end of tick T."""
 DUMP: Final = (SET, part(T, "dump"), progress(T, offset=4_000))
