@@ -22,6 +22,7 @@ from streamdrift.errors import StateError
 from streamdrift.grids import SCORE, Column, Grid, Kind, blind_grid
 from streamdrift.incidents import Alert
 from streamdrift.monitor import Monitor, MonitorConfig, snapshot_bytes_estimate
+from streamdrift.sensitivity import Sensitivity, WarmUp
 from streamdrift.status import FeatureState, IncidentStatus, ModelState, ModelStatus
 from streamdrift.streams import RiverStream
 from streamdrift.summaries import Summary
@@ -32,6 +33,9 @@ HOUR: Final = 60 * MINUTE
 ADWIN: Final = RiverStream(SCORE, RiverSpec("drift.ADWIN", {"delta": 0.002}))
 ALARMING: Final = RiverStream(SCORE, RiverSpec("drift.ADWIN", {"delta": 0.002}, alarm=True))
 T: Final = 29_000_000
+SENSITIVITY: Final = Sensitivity(warm_up=WarmUp(events=4_000))
+"""One that ten quiet ticks, or a dump, are enough to calibrate."""
+CALM: Final = [(1, "quiet")] * 20
 
 SCHEMA = Path(__file__).parents[1] / "config" / "schemas" / "drift-alert.json"
 VALIDATOR = Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
@@ -58,7 +62,7 @@ def events(kind: str, seed: int = 0) -> Summary:
 
 
 def config(tick_us: int = MINUTE, *river: RiverStream) -> MonitorConfig:
-    return MonitorConfig(tick_us, HOUR, river)
+    return MonitorConfig(tick_us, HOUR, river, SENSITIVITY)
 
 
 def monitor(tick_us: int = MINUTE, *river: RiverStream, baseline: bool = True) -> Monitor:
@@ -108,7 +112,7 @@ def follow(
             tick = max(tick, min(candidates, default=until))
             if tick > until:
                 break
-        alerts += subject.close(tick, events(traffic[tick]) if tick in traffic else None)
+        alerts += subject.close(tick, events(traffic[tick], tick % 16) if tick in traffic else None)
         tick += 1
     return list(zip([alert.tick for alert in alerts], data(alerts), strict=True))
 
@@ -185,7 +189,7 @@ def test_what_is_due_lies_ahead_and_comes_to_an_end() -> None:
 
 
 def test_a_unit_bug_is_one_incident_from_start_to_end() -> None:
-    steps = [(1, "quiet")] * 10 + [(1, "drift")] * 40 + [(1, "quiet")] * 20
+    steps = [*CALM, *[(1, "drift")] * 40, *[(1, "quiet")] * 40]
     found = follow(monitor(), at_ticks(steps), T + 100)
     assert [(a["phase"], a["severity"]) for _, a in found] == [
         ("started", "info"),
@@ -195,7 +199,7 @@ def test_a_unit_bug_is_one_incident_from_start_to_end() -> None:
     ]
     assert {a["incident_id"] for _, a in found} == {found[0][1]["incident_id"]}
     assert {f["feature"] for _, a in found for f in a["features"]} == {"amount"}
-    assert found[0][0] == T + 10 + 3
+    assert found[0][0] == T + 20 + 1
 
 
 def test_a_dump_into_one_tick_and_then_silence_is_told_of_and_rises() -> None:

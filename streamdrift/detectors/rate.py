@@ -84,6 +84,7 @@ LENGTHS: Final = (256.0, 4_096.0)
 """Events of the memories in which φ is measured."""
 ON_THE_WAY: Final = 0.25
 """Share of the logarithm of an alarm's evidence from which on it is on its way."""
+NOT_YET: Final = np.iinfo(np.int64).min
 BACK: Final = float(np.log(1_000))
 """Evidence for the end of an alarm."""
 SMALLEST: Final = 1e-280
@@ -129,8 +130,8 @@ class Rate:
         """End of the last tick with events."""
         self._events = 0
         self._next_measure = FIRST_MEASURE
-        self._on_the_way = np.zeros(streams, dtype=np.int64)
-        """The last tick at whose close there was less than a quarter of the evidence of an alarm, as its logarithm."""
+        self._on_the_way = np.full(streams, NOT_YET)
+        """The first tick with events since the logarithm of the evidence was below a quarter of an alarm's."""
         self._alarm = np.zeros(streams, dtype=np.bool_)
         self._confirmed = np.zeros(streams, dtype=np.bool_)
         self._since = np.zeros((2, streams))
@@ -155,15 +156,15 @@ class Rate:
         now_us = self._ticks.end_us(tick)
         if self._start_us is None:
             self._start_us = self._last_us = self._pane.start_us = tick * self._ticks.length_us
-            self._on_the_way[:] = tick
             self._dispersion.begin_pane()
+        self._on_the_way[self._on_the_way == NOT_YET] = tick
         successes, events = self._slots.reduce(window.counts)
         self._events += window.events
         self._measure(successes, events, window.events)
         mean = self._update(successes, events, now_us)
         self._follow(successes, events)
         small = self._budget * (now_us - self._last_us)
-        self._on_the_way[mean < np.maximum(small, SMALLEST) ** (1 - ON_THE_WAY)] = tick
+        self._on_the_way[mean < np.maximum(small, SMALLEST) ** (1 - ON_THE_WAY)] = NOT_YET
         self._last_us = now_us
         findings = list(self._decided(tick, mean))
         self._calibrate(now_us)
@@ -193,7 +194,7 @@ class Rate:
         if not (begins.any() or self._alarm.any()):
             return
         # The logarithm of R grows by as much with each event: so it began a third of the rest of the way before that.
-        onset = np.maximum(self._on_the_way + 1 - (tick - self._on_the_way + 1) // 3, 0)
+        onset = self._on_the_way - (tick + 2 - self._on_the_way) // 3
         ends = self._alarm & (self._back >= BACK)
         confirmed = (mean >= self._confirming) & ~self._confirmed & (begins | self._alarm) & ~ends
         self._alarm = (self._alarm | begins) & ~ends
