@@ -251,7 +251,9 @@ class Rate:
         streams = np.arange(len(CHANNELS)) * self._columns + column
         came, bound = events_per_us * within_us, self._bound[streams]
         spent = np.maximum(self._budget[streams] * self._ticks.length_us, SMALLEST)
-        needed = np.log(len(self._log_miss) / spent) * self._factor[streams]
+        # Without any traffic to measure it on, events are taken to be independent.
+        factor = np.where(self._factor == UNMEASURED, 1.0, self._factor)
+        needed = np.log(len(self._log_miss) / spent) * factor[streams]
 
         def grown(rates: Floats) -> Floats:
             gain = (1 - rates) * self._log_miss[:, streams] + rates * self._log_hit[:, streams]
