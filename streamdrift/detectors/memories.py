@@ -7,7 +7,7 @@ sum S, and of their totals n the sum of weights N and of their squares V::
 
 so that S/N is the distribution over about the last M events, as sure as one of N²/V events of equal weight (2M, once it
 has seen more than that). Short memories see large changes at once, long ones see small changes later. A memory is
-looked at each time that half of it has passed: between two looks it hardly changes.
+looked at each time that it has passed twice: then it holds hardly anything that was looked at before.
 
 Source: Roberts 1959, "Control chart tests based on geometric moving averages"; Kish 1965 for N²/V.
 """
@@ -28,8 +28,8 @@ SHORTEST: Final = 64
 """Events of the shortest memory: fewer say nothing."""
 RATIO: Final = 4
 """Of neighbouring memories."""
-LOOKS: Final = 1
-"""Looks in the time that a memory lasts."""
+BETWEEN_LOOKS: Final = 2
+"""Memories that pass between two looks at one: then they are independent."""
 
 
 def ladder(longest: float) -> list[float]:
@@ -66,7 +66,7 @@ class Memories:
 
     def due(self) -> Iterator[tuple[int, float]]:
         """The memories that are to be looked at now, the shortest first, and the events since their last look."""
-        for place in np.flatnonzero(self._since * LOOKS >= self.lengths).tolist():
+        for place in np.flatnonzero(self._since >= BETWEEN_LOOKS * self.lengths).tolist():
             events, self._since[place] = float(self._since[place]), 0.0
             yield place, events
 

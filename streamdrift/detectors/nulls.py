@@ -118,9 +118,9 @@ class Null:
         """Σ c_b·h(b) of counts, or of differences of shares. Shapes (…, rows, bins) to (…, 4, rows)."""
         return np.ascontiguousarray(np.einsum("rkb,...rb->...kr", self.contrasts, counts))
 
-    def profile(self, contrast: NDArray[np.float32]) -> NDArray[np.float64]:
+    def profile(self, contrast: NDArray[np.float32]) -> NDArray[np.float32]:
         """The difference of shares that has these contrasts, and no others. Shapes (4, rows) to (rows, bins)."""
-        return np.asarray(np.einsum("kr,rkb,rb->rb", contrast, self.contrasts, self.shares), dtype=np.float64)
+        return np.asarray(np.einsum("kr,rkb,rb->rb", contrast, self.contrasts, self.shares), dtype=np.float32)
 
     def chi_square(self, difference: NDArray[np.float32]) -> NDArray[np.float64]:
         """X = Σ d²/p of differences of shares. Shapes (…, rows, bins) to (…, rows)."""

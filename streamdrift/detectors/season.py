@@ -57,18 +57,17 @@ class Season:
         self._number: int | None = None
         """The present slot, counted since the epoch."""
         self._profile = np.zeros((slots, CONTRASTS, rows), dtype=np.float32)
-
-    @property
-    def known(self) -> bool:
+        self.known = False
         """Whether anything is taken out."""
-        return bool(self._profile.any())
 
     def at(self, time_us: int) -> NDArray[np.float32]:
         """What contrasts are at a time, beyond their mean over the cycle. Shape (4, rows)."""
         found: NDArray[np.float32] = self._profile[(time_us // self._slot_us) % len(self._profile)]
         return found
 
-    def add(self, time_us: int, sums: NDArray[np.float32], totals: Floats, usable: NDArray[np.bool_]) -> None:
+    def add(
+        self, time_us: int, sums: NDArray[np.float32], totals: NDArray[np.float32], usable: NDArray[np.bool_]
+    ) -> None:
         """Take the contrasts of a tick that begins at a time.
 
         ``usable``: rows that are as usual. Shapes (4, rows), (rows,) and (rows,).
@@ -76,10 +75,10 @@ class Season:
         number = time_us // self._slot_us
         if self._number is not None and number != self._number:
             self._end_slot(self._number % len(self._profile))
-            self._profile = self._learned()
+            self._learn()
         self._number = number
         self._sums = self._sums + np.where(usable, sums, np.float32(0))
-        self._totals = self._totals + np.where(usable, totals, 0.0).astype(np.float32)
+        self._totals = self._totals + np.where(usable, totals, np.float32(0))
 
     def _end_slot(self, slot: int) -> None:
         enough = self._totals >= FEWEST
@@ -98,7 +97,7 @@ class Season:
         self._cycles[slot] = np.where(enough, counted, cycles)
         self._sums, self._totals = np.zeros_like(self._sums), np.zeros_like(self._totals)
 
-    def _learned(self) -> NDArray[np.float32]:
+    def _learn(self) -> None:
         """The profile, of all that is known at the end of a slot."""
         cycles = self._cycles.astype(np.float64)
         seen = cycles >= CYCLES
@@ -113,7 +112,8 @@ class Season:
         within = of_one * np.where(seen, 1 / np.maximum(cycles, 1.0), 0.0).sum(axis=0) / share
         believed = 1 - within / np.maximum(between, 1e-300)
         kept = ready & (believed >= BELIEVED)
-        return np.where(kept, believed * differences, 0.0).astype(np.float32)
+        self._profile = np.where(kept, believed * differences, 0.0).astype(np.float32)
+        self.known = bool(kept.any())
 
     def state(self) -> SeasonState:
         return SeasonState(
@@ -136,7 +136,7 @@ class Season:
             raise StateError(f"a season does not fit {len(self._totals)} rows: {error}") from None
         self._number, self._means, self._cycles = state.number, means, cycles
         self._changes, self._compared, self._sums, self._totals = changes, compared, sums, totals
-        self._profile = self._learned()
+        self._learn()
 
 
 class SeasonState(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):

@@ -64,7 +64,7 @@ from numpy.typing import NDArray
 from streamdrift.detectors.contrasts import CONTRASTS
 from streamdrift.detectors.detector import Finding, Ticks
 from streamdrift.detectors.limits import Limits, Spent
-from streamdrift.detectors.memories import Memories, MemoriesState, ladder
+from streamdrift.detectors.memories import BETWEEN_LOOKS, Memories, MemoriesState, ladder
 from streamdrift.detectors.nulls import Binning, Null
 from streamdrift.detectors.overdispersion import (
     FIRST_MEASURE,
@@ -185,29 +185,31 @@ class Shape:
         totals = counts.sum(axis=1)
         if not self.calibrated:
             self._live += counts
-        counts = self._without_season(tick, counts, totals)
-        small = counts.astype(np.float32)
+        left, contrast = self._without_season(tick, counts.astype(np.float32), totals.astype(np.float32))
         self._events += window.events
-        self._memories.add(small, totals, window.events)
-        self._spans.add(tick, self._null.contrast(small), totals.astype(np.float32), window.events)
-        self._pane.add(small, totals, window.events)
+        self._memories.add(left, totals, window.events)
+        self._spans.add(tick, contrast, totals.astype(np.float32), window.events)
+        self._pane.add(left, totals, window.events)
 
-    def _without_season(self, tick: int, counts: Floats, totals: Floats) -> Floats:
-        """Counts less what the time of day, and that of the week, make of them."""
+    def _without_season(
+        self, tick: int, counts: NDArray[np.float32], totals: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Counts, and the sums of their contrasts, less what the time of day and that of the week make of them."""
         start_us, usable = tick * self._ticks.length_us, ~self._alarm
-        left, known = self._null.contrast(counts.astype(np.float32)), any(season.known for season in self._seasons)
+        contrast, known = self._null.contrast(counts), any(season.known for season in self._seasons)
+        expected = np.zeros_like(contrast)
         for season in self._seasons:
-            season.add(start_us, left, totals, usable)
-            left = left - season.at(start_us) * totals.astype(np.float32)
+            season.add(start_us, contrast - expected * totals, totals, usable)
+            if season.known:
+                expected = expected + season.at(start_us)
+        if not any(season.known for season in self._seasons):
+            return counts, contrast
         if not known:
-            if any(season.known for season in self._seasons):
-                # What was measured had the season in it: until it is measured anew, that holds.
-                self._dispersion.begin_anew()
-                elapsed_us = max(start_us - (self._start_us or 0), 1)
-                self._pane.begin_anew(start_us, self._sensitivity.warm_up, self._events * 24 * HOUR_US / elapsed_us)
-            return counts
-        expected = sum(season.at(start_us) for season in self._seasons)
-        return counts - totals[:, None] * self._null.profile(np.asarray(expected))
+            # What was measured had the season in it: until it is measured anew, that holds.
+            self._dispersion.begin_anew()
+            elapsed_us = max(start_us - (self._start_us or 0), 1)
+            self._pane.begin_anew(start_us, self._sensitivity.warm_up, self._events * 24 * HOUR_US / elapsed_us)
+        return counts - totals[:, None] * self._null.profile(expected), contrast - expected * totals
 
     # Calibration
 
@@ -314,8 +316,7 @@ class Shape:
             contrast = sums / np.maximum(events, 1.0)[:, None, :]
             factors = self._factors[np.asarray(due) // len(SPANS)]
             found = self._limits.of_contrasts(contrast, events, factors, self._spent(due, now_us))
-            for span, ratios, confirmed in zip(due, *found, strict=True):
-                yield from self._decided(span, ratios, confirmed)
+            yield from self._decided_in(due, *found)
 
     def _look_at_memories(self, now_us: int) -> Iterator[Finding]:
         due = list(self._memories.due())
@@ -332,8 +333,7 @@ class Shape:
         chi_square = self._null.chi_square(shares - self._null.shares)
         spent = self._spent(places, now_us)
         found = self._limits.of_chi_square(chi_square, effective, self._factors[memories], spent)
-        for place, ratios, confirmed in zip(places, *found, strict=True):
-            yield from self._decided(place, ratios, confirmed)
+        yield from self._decided_in(places, *found)
 
     def _spent(self, places: Sequence[int], now_us: int) -> Spent:
         """The event time whose part of the budget looks at some places may use now."""
@@ -363,12 +363,18 @@ class Shape:
         faded = 1 if place < len(self._spans.lengths) else 2
         return np.asarray(self._events - self._began_at >= faded * self._extent(place), dtype=np.bool_)
 
+    def _decided_in(self, places: Sequence[int], ratios: Floats, confirmed: Mask) -> Iterator[Finding]:
+        """What follows from looks at some places, the shortest first. Shapes (places, rows)."""
+        if not (self._alarm.any() or self._ended.any() or (ratios >= 1).any()):
+            self._ratios[places] = ratios
+            return
+        for place, *of_place in zip(places, ratios, confirmed, strict=True):
+            yield from self._decided(place, *of_place)
+
     def _decided(self, place: int, ratios: Floats, confirmed: Mask) -> Iterator[Finding]:
         """Alarms that begin, end, or are beyond the threshold of a warning for the first time."""
         ratios = np.where(self._ended, 0.0, ratios)
         self._ratios[place] = ratios
-        if not (self._alarm.any() or (ratios >= 1).any()):
-            return
         begins = (ratios >= 1) & ~self._alarm
         ending_place = self._ending_place(place)
         earlier = (ratios >= 1) & self._alarm & (self._extent(ending_place) < self._extent(self._ends_in))
@@ -426,7 +432,9 @@ class Shape:
         spans, rows = len(self._spans.lengths), len(self._alarm)
         came = max(events_per_us * within_us, 1.0)
         filled = np.minimum(came / lengths, 1.0)
-        between_us = lengths / np.repeat((LOOKS, 2.0), (spans, len(lengths) - spans)) / max(events_per_us, 1e-12)
+        between_us = (
+            lengths / np.repeat((LOOKS, 1 / BETWEEN_LOOKS), (spans, len(lengths) - spans)) / max(events_per_us, 1e-12)
+        )
         on_spans, on_memories = (
             Spent(between_us[part], spans, len(lengths) - spans) for part in (slice(spans), slice(spans, None))
         )
