@@ -24,6 +24,7 @@ from streamdrift.codecs import Source
 from streamdrift.entries import BaselineSet, encode, partition_of
 from streamdrift.events import Batch
 from streamdrift.gridbook import Entries, GridBook, ModelKey, baseline_record, grid_records
+from streamdrift.grids import Grid
 from streamdrift.joining.changelog import Changelog, Entry
 from streamdrift.joining.memory import MemoryStore
 from streamdrift.joining.state import Stores
@@ -270,6 +271,12 @@ class TopologyDriver:
     def take(self, topic: str) -> list[OutputRecord]:
         """The records of an output topic since this was called last; they are forgotten."""
         return self._outputs.pop(topic, [])
+
+    def grid_of(self, model_id: str, model_version: str) -> Grid | None:
+        """The grid on which a model version is counted by now; None while none is known."""
+        book = GridBook(self._follow_grids())
+        book.refresh()
+        return book.grid_of(model_id, model_version)
 
     def log(self, tp: TopicPartition) -> list[bytes | None]:
         """The values of the records of an input or of the summaries topic that are still there."""

@@ -89,8 +89,12 @@ class Rivals:
         for key in dict.fromkeys(_key(batch) for batch in new):
             self._feed(key, [batch for batch in new if _key(batch) == key])
 
-    def _feed(self, key: ModelKey, batches: Sequence[Batch]) -> None:
-        grid = next((batch.grid for batch in batches if not batch.grid.blind), None)
+    def close(self, key: ModelKey, grid: Grid) -> None:
+        """Show the detectors what still waited for the grid of its model version."""
+        self._feed(key, (), grid)
+
+    def _feed(self, key: ModelKey, batches: Sequence[Batch], grid: Grid | None = None) -> None:
+        grid = grid or next((batch.grid for batch in batches if not batch.grid.blind), None)
         if grid is None:
             waiting = self._waiting.setdefault(key, [])
             if sum(map(len, waiting)) < MOST_WAITING:
@@ -100,6 +104,8 @@ class Rivals:
         if known is None or known.grid.names != grid.names:
             known = self._models[key] = self._begun(grid)
         batches = [_on(grid, batch) for batch in (*self._waiting.pop(key, ()), *batches)]
+        if not batches:
+            return
         times = np.concatenate([batch.times for batch in batches])
         order = np.argsort(times, kind="stable")
         for column in {column for column, _ in known.streams}:

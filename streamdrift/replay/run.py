@@ -88,6 +88,7 @@ class Replay:
             yield self.done
         self._driver.end_of_stream()
         self._run(tell, ask)
+        self._close()
         self._count()
 
     def _observe(self, events: Batch) -> None:
@@ -140,6 +141,13 @@ class Replay:
         kind = next(kind for kind, name in self._plan.topics.items() if name == topic)
         place = self._places[topic, partition][int(facts["offset"])]
         self.told.refusals.note(self._history.place(kind, partition, place), facts["class"], facts["message"])
+
+    def _close(self) -> None:
+        """A grid that was learned from the last events of all has counted none of them as they were read."""
+        for key, volume in self.told.chronicle.volumes.items():
+            volume.grid = volume.grid or self._driver.grid_of(*key)
+            if volume.grid is not None and self.told.rivals is not None:
+                self.told.rivals.close(key, volume.grid)
 
     def _count(self) -> None:
         driver, told = self._driver, self.told

@@ -119,7 +119,7 @@ class Sheet:
 def _incident_table(incidents: Sequence[Incident]) -> Table:
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for heading in ("incident", "model", "severity", "began", "found", "resolved", "features"):
-        table.add_column(heading, overflow="fold", no_wrap=heading not in {"model", "features"})
+        table.add_column(heading, overflow="fold", min_width=len("2026-11-22"), no_wrap=heading == "incident")
     for incident in incidents:
         names = ", ".join(incident.features[:_NAMES_SHOWN])
         more = len(incident.features) - _NAMES_SHOWN
@@ -139,6 +139,12 @@ def _minute(time: str) -> str:
     return time[:16].replace("T", " ") if time[:1].isdigit() else time.replace("_", " ")
 
 
+def _exposure(feature_weeks: float, rate: float | None) -> str:
+    """For how long was watched, and what that makes a week where it was long enough to say so."""
+    often = f", {rate:.3g} a feature and week" if rate is not None and feature_weeks >= 1 else ""
+    return f"{feature_weeks:.3g} feature-weeks{often}"
+
+
 def lines_of(document: Mapping[str, Any]) -> Iterator[str]:
     """The summary for people, a fact a line."""
     labels = f", {document['labels']:,} labels" if document["labels"] else ""
@@ -151,16 +157,14 @@ def lines_of(document: Mapping[str, Any]) -> Iterator[str]:
     severities = ", ".join(f"{count} {severity}" for severity, count in document["by_severity"].items())
     found = f"{len(document['incidents'])} incidents"
     yield f"{found}: {kinds}; {severities}" if kinds else found
-    rate = document["per_feature_and_week"]
-    if rate is not None:
-        yield f"streamdrift: {rate:.3g} a feature and week, over {document['feature_weeks']:.3g} feature-weeks"
+    if document["feature_weeks"]:
+        yield f"watched: {_exposure(document['feature_weeks'], document['per_feature_and_week'])}"
     for name, river in (document["river"] or {}).items():
         if not river["features"]:
             yield f"river {name}: saw no number"
             continue
         seen = f"{river['features']} of {river['of_features']} features, {river['values']:,} values"
-        rate = river["per_feature_and_week"]
-        often = f", {rate:.3g} a feature and week" if rate is not None else ""
-        yield f"river {name}: {river['detections']:,} detections{often} ({seen}; defaults, no promise on false alarms)"
+        exposure = _exposure(river["feature_weeks"], river["per_feature_and_week"])
+        yield f"river {name}: {river['detections']:,} detections in {exposure} ({seen})"
     if document["timeline"]:
         yield f"timeline: {document['timeline']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,19 @@ def test_events_from_before_there_was_a_grid_are_shown_too() -> None:
     late.observe(batch(values[1_000:], 1_000))
     late.feed()
     assert times(late) == times(whole)
+
+
+def test_what_waits_for_a_grid_is_shown_at_the_end() -> None:
+    values = stream(500)[:, :1]
+    rows = tuple(encode_row({"a": a}, None) for [a] in values.tolist())
+    blind = replace(batch(np.full((500, 2), np.nan), grid=blind_grid("m", "1")), rows=rows)
+    compared = Rivals(500)
+    compared.observe(blind)
+    compared.feed()
+    assert compared.streams() == []
+    compared.close(("m", "1"), Grid("m", "1", (Column("a", Kind.NUMERIC),)))
+    assert times(compared)["a", "ADWIN"] == by_hand(drift.ADWIN(), values[:, 0])  # type: ignore[no-untyped-call]
+    assert times(compared)["a", "ADWIN"]
 
 
 def test_a_history_of_many_values_is_compared_in_part_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

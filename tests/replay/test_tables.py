@@ -181,6 +181,8 @@ def test_a_shift_and_errors_are_found_in_a_csv_file_without_any_option(
     found = {each["kind"]: each for each in said.summary["incidents"]}
     assert found.keys() == {"data_drift", "concept_drift"}
     assert (found["data_drift"]["feature"], found["data_drift"]["model"]) == ("amount", "log")
+    assert said.summary["feature_weeks"] > 0
+    assert "too few events" not in said.err
     assert "score: score, target: label" in said.err
     assert "no column holds times" in said.err
 
