@@ -133,17 +133,19 @@ class _Partition:
 
 
 class MemoryChangelog:
-    """Changelogs in memory, compacted as they are written."""
+    """Changelogs in memory, compacted as they are written. Without ``keep`` they are only as long as they would be."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: bool = True) -> None:
+        self._keep = keep
         self._ends: dict[TopicPartition, int] = {}
         self._latest: dict[TopicPartition, dict[bytes, Entry]] = {}
 
     def append(self, tp: TopicPartition, key: bytes, value: bytes | None) -> None:
         """Write a record. A deletion stays: a store that is behind must hear of it."""
         latest, offset = self._latest.setdefault(tp, {}), self.end(tp)
-        latest.pop(key, None)
-        latest[key] = Entry(offset, key, value)
+        if self._keep:
+            latest.pop(key, None)
+            latest[key] = Entry(offset, key, value)
         self._ends[tp] = offset + 1
 
     def end(self, tp: TopicPartition) -> int:
@@ -175,11 +177,12 @@ class TopologyDriver:
         now: float = _EPOCH_OF_DRIVER,
         keep_log: bool = False,
         stores: Stores | None = None,
+        restarts: bool = True,
     ) -> None:
         """``partitions`` is that of every input topic; ``now`` the clock (seconds since the epoch).
 
         What was read and committed is forgotten, unless ``keep_log``. ``stores`` are those of the join, in memory if
-        None.
+        None. Without ``restarts``, what only a restart would read is not kept: there must be none.
         """
         self._topology = topology
         self._batch_size = batch_size
@@ -187,7 +190,7 @@ class TopologyDriver:
         self.now = now
         self._logs: dict[TopicPartition, _Partition] = {}
         self._stores = stores or MemoryStores()
-        self._changelog = MemoryChangelog()
+        self._changelog = MemoryChangelog(keep=restarts)
         self._counts = dict.fromkeys(self._input_topics(), partitions)
         self._counts |= {route.topic: route.partitions for route in (topology.join.routes if topology.join else ())}
         self._counts[topology.summarise.summaries_topic] = topology.summarise.summaries_partitions

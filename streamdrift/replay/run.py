@@ -70,7 +70,7 @@ class Replay:
         self._settings: Settings = plan.settings
         planned = replace(topology(plan.settings), observe=self._observe)
         partitions = history.partitions
-        self._driver = TopologyDriver(planned, partitions=partitions, batch_size=CHUNK, now=_CLOCK)
+        self._driver = TopologyDriver(planned, partitions=partitions, batch_size=CHUNK, now=_CLOCK, restarts=False)
         self._partitions = partitions
         self._messages = history.messages()
         self._places: dict[tuple[str, int], array[int]] = {}
