@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from streamdrift import logs
 from streamdrift.assembly import settle
 from streamdrift.baselines import Baseline
 from streamdrift.errors import ConfigurationError
+from streamdrift.joining.store import RocksStores
 from streamdrift.readers import open_table
 from streamdrift.replay.files import Reading, open_file, stem
 from streamdrift.replay.lines import EventFile
@@ -71,7 +73,9 @@ def replay(options: Options) -> int:
             bars = stack.enter_context(Bars())
             history, plan = _prepare(options, bars, stack)
             settle()
-            told = _run(history, plan, teller, bars, with_river=options.river)
+            stores = _stores(plan, stack) if history.survey.labels else None
+            run = Replay(history, plan, with_river=options.river, stores=stores)
+            told = _run(run, history, teller, bars)
         _write(output, timeline(options.input, told))
         _advise(told, bars)
         incidents = list(told.chronicle.incidents.values())
@@ -85,8 +89,13 @@ def _name(input_: str) -> str:
     return input_.removeprefix(PREFIX).split("@")[0] if input_.startswith(PREFIX) else stem(Path(input_))
 
 
-def _run(history: History, plan: Plan, teller: Teller, bars: Bars, *, with_river: bool) -> Told:
-    run = Replay(history, plan, with_river=with_river)
+def _stores(plan: Plan, stack: ExitStack) -> RocksStores:
+    """Where predictions wait for their labels: on disk, as they do live, so that memory is bounded."""
+    directory = Path(stack.enter_context(TemporaryDirectory(prefix="streamdrift-replay-")))
+    return RocksStores(directory, plan.settings.join.memory_bytes, time.time)
+
+
+def _run(run: Replay, history: History, teller: Teller, bars: Bars) -> Told:
     with bars.phase("replaying", history.survey.messages or None) as progress:
         for done in run.steps(teller.alert, teller.retraining):
             progress(done)

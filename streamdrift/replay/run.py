@@ -12,6 +12,7 @@ from typing import Any, Final
 from streamdrift.assembly import topology
 from streamdrift.errors import ConfigurationError
 from streamdrift.events import Batch, SourceKind
+from streamdrift.joining.state import Stores
 from streamdrift.records import OutputRecord
 from streamdrift.replay.chronicle import AlertData, Chronicle
 from streamdrift.replay.messages import History, Message, Refusals
@@ -62,16 +63,17 @@ class Told:
 class Replay:
     """One run of a history. ``step`` until it says that all is told."""
 
-    def __init__(self, history: History, plan: Plan, *, with_river: bool = True) -> None:
-        """Raises ``ConfigurationError``."""
+    def __init__(self, history: History, plan: Plan, *, with_river: bool = True, stores: Stores | None = None) -> None:
+        """``stores`` are those of the join, in memory if None. Raises ``ConfigurationError``."""
         self.told = Told(Chronicle(), Refusals(), Rivals(history.survey.events) if with_river else None)
         self._history = history
         self._plan = plan
         self._settings: Settings = plan.settings
         planned = replace(topology(plan.settings), observe=self._observe)
-        partitions = history.partitions
-        self._driver = TopologyDriver(planned, partitions=partitions, batch_size=CHUNK, now=_CLOCK, restarts=False)
-        self._partitions = partitions
+
+        self._driver = TopologyDriver(
+            planned, partitions=history.partitions, batch_size=CHUNK, now=_CLOCK, stores=stores, restarts=False
+        )
         self._messages = history.messages()
         self._places: dict[tuple[str, int], array[int]] = {}
         self._chunks = 0
@@ -88,6 +90,7 @@ class Replay:
             yield self.done
         self._driver.end_of_stream()
         self._run(tell, ask)
+        self._driver.stop()
         self._close()
         self._count()
 
