@@ -70,7 +70,6 @@ class Replay:
         self._plan = plan
         self._settings: Settings = plan.settings
         planned = replace(topology(plan.settings), observe=self._observe)
-
         self._driver = TopologyDriver(
             planned, partitions=history.partitions, batch_size=CHUNK, now=_CLOCK, stores=stores, restarts=False
         )
