@@ -218,10 +218,8 @@ class Watch:
 def _read(snapshot: bytes) -> _State:
     try:
         version = msgspec.msgpack.decode(snapshot, type=_Head).version
-        if version == 1:  # a monitor's snapshot alone
-            return _State(1, snapshot)
         if version != STATE_VERSION:
-            raise StateError(f"a model's snapshot has version {version}, this program reads up to {STATE_VERSION}")
+            raise StateError(f"a model's snapshot has version {version}, this program reads {STATE_VERSION}")
         return msgspec.msgpack.decode(snapshot, type=_State)
     except msgspec.DecodeError as error:
         raise StateError(f"a model's snapshot cannot be read: {error}") from None

@@ -203,8 +203,16 @@ def test_a_unit_bug_is_one_incident_from_start_to_end() -> None:
 
 
 def test_a_dump_into_one_tick_and_then_silence_is_told_of_and_rises() -> None:
-    found = follow(monitor(), {T: "dump"}, T + 1_000)
-    assert [(tick - T, a["severity"]) for tick, a in found] == [(0, "info"), (5, "warning"), (15, "critical")]
+    found = follow(monitor(), at_ticks([*CALM, (1, "dump")]), T + 1_000)
+    assert [(tick - T, a["severity"]) for tick, a in found] == [(21, "info"), (26, "warning"), (36, "critical")]
+
+
+def test_a_dump_into_the_very_first_tick_is_told_of_as_older_than_the_watch() -> None:
+    """Before anything is known of how live traffic varies, a large change is seen even so."""
+    [(tick, started)] = follow(Monitor(MonitorConfig(MINUTE, HOUR), *MODEL, small_baseline()), {T: "dump"}, T + 1_000)
+    assert (tick, started["severity"], started["model_state"]) == (T, "info", "calibrating")
+    assert {f["onset"] for f in started["features"]} == {"before_monitoring"}
+    assert {f["detector"] for f in started["features"]} == {"skew", "out_of_range_rate"}
 
 
 def test_nothing_is_told_of_traffic_that_does_not_drift() -> None:
@@ -259,8 +267,8 @@ def test_a_status_tells_of_features_and_incidents() -> None:
 
 def test_evidence_below_one_is_no_alarm_and_evidence_of_one_is() -> None:
     subject = monitor()
-    for tick in range(T, T + 20):
-        subject.close(tick, events("drift" if tick >= T + 10 else "quiet"))
+    for tick in range(T, T + 30):
+        subject.close(tick, events("drift" if tick >= T + 20 else "quiet", tick))
         amount = subject.status().features[0]
         alarm = amount.state not in {FeatureState.NO_DATA, FeatureState.OK}
         assert ((amount.evidence_ratio or 0) >= 1) == alarm
@@ -272,12 +280,12 @@ def test_an_incident_has_one_start_while_it_is_open_and_afterwards() -> None:
     def shown() -> IncidentStatus:
         return subject.status().incidents[0]
 
-    follow(subject, {T: "dump"}, T + 20)
+    follow(subject, at_ticks([*CALM, (1, "dump")]), T + 40)
     started = shown().started_us
     assert shown().resolved_us is None
-    follow(subject, {T + 30 + i: "quiet" for i in range(12)}, T + 60)
+    follow(subject, {T + 50 + i: "quiet" for i in range(40)}, T + 100)
     assert shown().phase == "resolved"
-    assert shown().started_us == started == (T + 1) * MINUTE
+    assert shown().started_us == started == (T + 22) * MINUTE
     assert (shown().resolved_us or 0) > started
 
 
@@ -286,9 +294,10 @@ def test_a_column_in_two_incidents_is_in_the_state_of_the_worse_one() -> None:
     quiet, missing = (rows(np.random.default_rng(seed), 3_000) for seed in (1, 2))
     missing["amount"] = some(missing["amount"], 0.3, None)
     grid = small_baseline().grid
-    for tick, drawn in enumerate((quiet, missing), T):
+    follow(subject, at_ticks(CALM), T + 20)
+    for tick, drawn in enumerate((quiet, missing), T + 21):
         subject.close(tick, Summary.of(batch(grid, drawn), {"amount"}))
-    for tick in range(T + 2, T + 30):
+    for tick in range(T + 23, T + 50):
         subject.close(tick, None)
     kinds = {(i.kind, i.severity) for i in subject.status().incidents}
     assert kinds == {("data_quality", "critical"), ("data_drift", "info")}
@@ -297,9 +306,10 @@ def test_a_column_in_two_incidents_is_in_the_state_of_the_worse_one() -> None:
 
 def test_only_the_last_resolved_incidents_are_shown() -> None:
     subject = monitor()
-    for cycle in range(14):
+    follow(subject, at_ticks(CALM), T + 20)
+    for cycle in range(1, 15):
         start = T + cycle * 100
-        follow(subject, {start: "dump", **{start + 10 + i: "quiet" for i in range(12)}}, start + 99)
+        follow(subject, {start: "dump", **{start + 10 + i: "quiet" for i in range(40)}}, start + 99)
     shown = subject.status().incidents
     assert len(shown) == 10
     assert [i.resolved_us for i in shown] == sorted((i.resolved_us for i in shown), reverse=True)  # type: ignore[type-var]  # all are resolved
@@ -419,13 +429,14 @@ def snapshot() -> bytes:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"version": 2}, "has version 2, this program reads 1"),
+        ({"version": 3}, "has version 3, this program reads 2"),
         ({"version": 0}, "has version 0"),
         ({"tick_us": 10_000_000}, "ticks of 10 s"),
         ({"baseline_id": "0123"}, "another baseline"),
         ({"baseline_id": None}, "another baseline"),
         ({"fence": "x"}, "cannot be read"),
-        ({"detectors": {"psi_windows": None}}, "psi_windows"),
+        ({"detectors": {"shape": None}}, "shape"),
+        ({"detectors": {"rate": [1]}}, "rate"),
         ({"published": None}, "published"),
         ({"incidents": 7}, "incidents"),
         ({"river": {"prediction.score/river.drift.ADWIN": [1]}}, "river.drift.ADWIN"),
