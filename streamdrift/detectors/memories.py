@@ -30,6 +30,8 @@ RATIO: Final = 4
 """Of neighbouring memories."""
 BETWEEN_LOOKS: Final = 2
 """Memories that pass between two looks at one: then they are independent."""
+FADED: Final = 1e-6
+"""Weight of a row, in events, below which nothing is left of it: long before sums and weights underflow, each alone."""
 
 
 def ladder(longest: float) -> list[float]:
@@ -63,6 +65,9 @@ class Memories:
         self.squares *= (decays * decays)[:, None]
         self.squares += totals
         self._since += events
+        faded = (self.weights < FADED) & (self.weights > 0)
+        if faded.any():
+            self.sums[faded], self.weights[faded], self.squares[faded] = 0.0, 0.0, 0.0
 
     def due(self) -> Iterator[tuple[int, float]]:
         """The memories that are to be looked at now, the shortest first, and the events since their last look."""

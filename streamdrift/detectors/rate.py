@@ -142,9 +142,15 @@ class Rate:
     @property
     def evidence(self) -> Floats:
         """log(1 + R/λ)/log(1 + 1/λ) of each column, of its strongest stream. Shape (columns,)."""
-        small = np.maximum(self._budget * self._ticks.length_us, 1e-290)
-        ratios = np.log1p(self._evidence.mean(axis=0) / small) / np.log1p(1 / small)
+        ratios = self._ratios()
         return np.asarray(ratios.reshape(len(CHANNELS), -1).max(axis=0), dtype=np.float64)
+
+    def _ratios(self) -> Floats:
+        """Likewise of each stream. Shape (streams,)."""
+        small = np.maximum(self._budget * self._ticks.length_us, SMALLEST)
+        start = np.log(small)
+        ratios = (np.log(self._evidence.mean(axis=0) + small) - start) / (np.log1p(small) - start)
+        return np.asarray(ratios, dtype=np.float64)
 
     def due(self) -> int | None:
         """None: without events nothing happens."""
@@ -271,9 +277,7 @@ class Rate:
 
     def _finding(self, stream: int, onset: int) -> Finding:
         channel, column = divmod(stream, self._columns)
-        alarm, mean = bool(self._alarm[stream]), float(self._evidence[:, stream].mean())
-        small = max(float(self._budget[stream]) * self._ticks.length_us, 1e-290)
-        ratio = float(np.log1p(mean / small) / np.log1p(1 / small))
+        alarm = bool(self._alarm[stream])
         # What was there from the first live events on was there before them.
         first = (self._start_us or 0) // self._ticks.length_us
         since = None if not self.calibrated and onset <= first else onset
@@ -282,7 +286,7 @@ class Rate:
             CHANNELS[channel],
             self.calibrated,
             alarm,
-            ratio,
+            float(self._ratios()[stream]),
             since if alarm else 0,
             None,
             confirmed=bool(self._confirmed[stream]),
