@@ -122,6 +122,8 @@ class Monitor:
         self._streams = watches(config.river, self.grid, config.window_us, self._ticks)
         subject = Subject(model_id, model_version, {}, baseline.id if baseline else None)
         self._incidents = Incidents(subject, self._ticks, len(self.grid.columns), config.mutes)
+        self.stream_ended = False
+        """Whether nothing can come any more, so that silence means nothing."""
         self.fence: int | None = None
         """The last tick that was closed here."""
         self._events = 0
@@ -179,7 +181,7 @@ class Monitor:
 
         Incidents end with it. If the columns still drift when events come again, these are others.
         """
-        if self._last_event_tick is None or not self._incidents.open:
+        if self._last_event_tick is None or self.stream_ended or not self._incidents.open:
             return None
         last_us = self._ticks.end_us(self._last_event_tick)
         return self._ticks.ending_at(last_us + self._config.sensitivity.longest_us)

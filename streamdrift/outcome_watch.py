@@ -169,6 +169,9 @@ class OutcomeWatch:
         self._history.remember_unheard(self._incidents.take_unheard(), tick)
         return OutcomeNews(alerts, verdicts, coverage[Fate.LABELLED])
 
+    def end_of_stream(self) -> None:
+        """All input has ended. Nothing follows from that: windows close by their labels' delay."""
+
     def due(self) -> int | None:
         """The next tick at whose close something happens even without outcomes."""
         if self._left_over and self.fence is not None:

@@ -83,6 +83,8 @@ class Watched(Protocol):
     @property
     def warming_up(self) -> bool: ...
 
+    def end_of_stream(self) -> None: ...
+
     def due(self) -> int | None: ...
 
     def retire(self, resolution: str) -> list[Alert]: ...
@@ -211,6 +213,10 @@ class TickFold(ABC, Generic[Key, Part, Watcher]):
             ((TopicPartition(p.topic, p.partition), p.next_offset, p.watermark) for p in positions),
         )
         self._ended = self.watermark == END_OF_TIME
+        if self._ended:
+            for key, watch in self._watches.items():
+                watch.end_of_stream()
+                self._schedule(key, watch, 0 if self._closed is None else self._closed + 1)
         # Until the reader is back where it was, nothing closes: what is known of completeness may be further than what
         # was read again.
         if offset + 1 < self._replay_until:
@@ -297,7 +303,9 @@ class TickFold(ABC, Generic[Key, Part, Watcher]):
             self.counts.over_bound += sum(self._events(part) for part in parts.pop(key).values())
         for key in parts:
             if key not in self._watches:
-                self._watches[key] = self._new_watch(key)
+                self._watches[key] = watch = self._new_watch(key)
+                if self._ended:
+                    watch.end_of_stream()
 
     def _replace(self, key: ModelKey, watch: Watcher | None) -> None:
         """Watch a model version from now on, or no more."""
@@ -363,5 +371,7 @@ class TickFold(ABC, Generic[Key, Part, Watcher]):
 
     def _restore_watch(self, key: ModelKey, watch: Watcher) -> None:
         self._watches[key] = watch
+        if self._ended:
+            watch.end_of_stream()
         self._dirty_status.add(key)
         self._schedule(key, watch, 0 if self._closed is None else self._closed + 1)

@@ -78,6 +78,7 @@ class Watch:
         self.learner = None if baseline else Learner(model_id, model_version, config.learning, self._ticks)
         self.configured: str | None = None
         """The id of the configured baseline that was set last: setting it again changes nothing."""
+        self._stream_ended = False
         self.lost = 0
         """Events that could not be counted: on another grid, or without their rows."""
         self._compared_with: Comparison | None = None
@@ -131,6 +132,10 @@ class Watch:
         self.learner.take_rows()
         return self._step(self.learner)
 
+    def end_of_stream(self) -> None:
+        """All input has ended: what is still to be closed is closed at no particular time."""
+        self._stream_ended = self.monitor.stream_ended = True
+
     def due(self) -> int | None:
         """The next tick at whose close something happens even without events."""
         dues = (self.monitor.due(), self.learner.due() if self.learner else None)
@@ -158,6 +163,7 @@ class Watch:
         elif learner.grid is None or not before.grid.blind:
             return []
         self.monitor = Monitor(self._config.monitor, *self._model, learner.baseline, grid=learner.grid)
+        self.monitor.stream_ended = self._stream_ended
         return self.monitor.succeed(before)
 
     # Snapshots

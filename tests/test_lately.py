@@ -83,6 +83,14 @@ def test_an_incident_without_events_for_as_long_as_detectors_look_back_ends_with
     assert not subject.incidents
 
 
+def test_where_the_stream_has_ended_silence_means_nothing() -> None:
+    subject, _ = drifting()
+    subject.stream_ended = True
+    while (due := subject.due()) is not None:
+        assert all(alert.phase is Phase.UPDATED for alert in subject.close(due, None))
+    assert subject.incidents
+
+
 def test_what_still_drifts_when_events_come_again_is_another_incident() -> None:
     subject, told = drifting()
     while (due := subject.due()) is not None:

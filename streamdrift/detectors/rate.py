@@ -109,7 +109,8 @@ class Rate:
             [tolerance.missing, tolerance.unseen, tolerance.type_error, tolerance.out_of_range], self._columns
         )
         self._expected = successes / np.maximum(events, 1.0)
-        self._bound = rate_bound(successes, events, tolerated)
+        self._baseline = successes, events, tolerated
+        self._bound = rate_bound(*self._baseline)
         """Of each stream the rate that is tolerated. Shape (streams,)."""
         self._log_miss, self._log_hit = _log_ratios(self._bound)
         streams = len(self._bound)
@@ -235,11 +236,19 @@ class Rate:
             # So few events in all that time are far apart, and taken to be independent.
             if (is_due and self._dispersion.known) or (self.calibrated and elapsed_us >= warm_up.at_most_us):
                 self._next_measure = 2 * self._events
-                self._factor = self._measured_factor()
+                self._take_factor(self._measured_factor())
         if self._pane.is_over(now_us, warm_up):
             if self.calibrated and self._dispersion.known:
-                self._factor = self._measured_factor()
+                self._take_factor(self._measured_factor())
             self._pane.begin(now_us, longer=self._dispersion.begin_pane())
+
+    def _take_factor(self, factor: Floats) -> None:
+        """Go on with another φ, that of the baseline's events too: they are no more independent than others."""
+        self._factor = factor
+        successes, events, tolerated = self._baseline
+        measured = np.where(factor == UNMEASURED, 1.0, factor)
+        self._bound = rate_bound(successes / measured, events / measured, tolerated)
+        self._log_miss, self._log_hit = _log_ratios(self._bound)
 
     def _measured_factor(self) -> Floats:
         # The square of a count of which μ are expected varies by 2 + 1/μ, not by the 2 of a normal distribution.
@@ -333,7 +342,8 @@ class Rate:
         self._memories, self._dispersion, self._pane = memories, dispersion, pane
         self.calibrated, self._start_us = saved.calibrated, saved.start_us
         self._last_us, self._events, self._next_measure = saved.last_us, saved.events, saved.next_measure
-        self._evidence, self._factor = evidence, factor
+        self._evidence = evidence
+        self._take_factor(factor)
         self._on_the_way = np.array(saved.on_the_way, dtype=np.int64)
         self._alarm, self._confirmed = np.array(saved.alarm, np.bool_), np.array(saved.confirmed, np.bool_)
         self._since, self._back = since, back
