@@ -35,8 +35,8 @@ Here 500 events come a minute, of which one in a hundred is missing, and three f
 >>> for tick in range(100):
 ...     for finding in detector.close(tick, window(missing=0.03 if 60 <= tick < 80 else 0.01)):
 ...         print(tick, finding.detector, f"since {finding.onset}" if finding.alarm else "quiet")
-65 missing_rate since 61
-88 missing_rate quiet
+63 missing_rate since 61
+86 missing_rate quiet
 
 Source: Shin, Ramdas & Rinaldo 2022, "E-detectors: a nonparametric framework for sequential change detection"; Clopper &
 Pearson 1934; Page 1954, "Continuous inspection schemes".

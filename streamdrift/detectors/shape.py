@@ -43,7 +43,7 @@ Here 500 events come a minute, and from tick 60 on their mean is half a standard
 >>> for tick in range(100):
 ...     for finding in detector.close(tick, window(mean=46 if 60 <= tick < 70 else 40)):
 ...         print(tick, f"{finding.evidence_ratio:.2f}", f"since {finding.onset}" if finding.alarm else "quiet")
-60 1.13 since 60
+60 1.11 since 60
 72 0.19 quiet
 
 Source: Neyman 1937 for the statistics; Lai 1998, "Information bounds and quick detection of parameter changes", for
