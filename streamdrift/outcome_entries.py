@@ -28,9 +28,11 @@ from streamdrift.summaries.confusion import MAX_UNKNOWN, Confusion
 from streamdrift.summaries.coverage import DELAY_BINS, Coverage
 from streamdrift.summaries.curves import BINS, Curves
 from streamdrift.summaries.losses import Losses
+from streamdrift.summaries.moments import Moments
 from streamdrift.summaries.outcome_summary import AnySummary, OutcomeKey, OutcomeSummary, UncountedOutcomes
 from streamdrift.summaries.outcomes import Outcomes
 from streamdrift.summaries.raw_rows import RawRows
+from streamdrift.summaries.spreads import Spreads, span
 from streamdrift.summaries.tally import Tally
 
 
@@ -50,6 +52,13 @@ class PackedOutcomes(msgspec.Struct, array_like=True, frozen=True):
     histograms: PackedTally
     curve_totals: bytes
     loss_totals: bytes
+
+
+class PackedSpreads(msgspec.Struct, array_like=True, frozen=True):
+    """Spreads on a grid that stands elsewhere."""
+
+    histograms: PackedTally
+    limbs: bytes
 
 
 class PackedCoverage(msgspec.Struct, array_like=True, frozen=True):
@@ -75,6 +84,8 @@ class OutcomePart(msgspec.Struct, array_like=True, frozen=True, tag="outcome/1")
     errors: PackedPairs | None = None
     rows: PackedRows | None = None
     """Uncounted outcomes: see ``streamdrift.outcome_rows``."""
+    spreads: PackedSpreads | None = None
+    """Of what is counted; None in a part that is not the first, or is of a version that had none."""
 
 
 def to_parts(key: OutcomeKey, start_us: int, summary: AnySummary) -> list[OutcomePart]:
@@ -107,6 +118,7 @@ def _part(key: OutcomeKey, start_us: int, summary: OutcomeSummary, part: int, pa
         whole.grid,
         pack_outcomes(Outcomes(whole.grid, outcomes.n, outcomes.confusion, curves, outcomes.losses)),
         pack_pairs(summary.errors, start_us, part, parts),
+        spreads=pack_spreads(summary.spreads) if part == 0 else None,
     )
 
 
@@ -137,7 +149,12 @@ def _from_part(part: OutcomePart) -> AnySummary:
         return UncountedOutcomes(unpack_rows(part.rows, part.start_us) if part.rows else RawRows(), coverage)
     if part.outcomes is None or part.errors is None:
         raise ValueError(f"nothing is counted on the grid {part.grid.id}")
-    return OutcomeSummary(unpack_outcomes(part.outcomes, part.grid), coverage, unpack_pairs(part.errors, part.start_us))
+    return OutcomeSummary(
+        unpack_outcomes(part.outcomes, part.grid),
+        coverage,
+        unpack_pairs(part.errors, part.start_us),
+        unpack_spreads(part.spreads, part.grid) if part.spreads else Spreads.empty(part.grid),
+    )
 
 
 def pack_outcomes(outcomes: Outcomes) -> PackedOutcomes:
@@ -169,6 +186,20 @@ def unpack_outcomes(packed: PackedOutcomes, grid: OutcomeGrid) -> Outcomes:
         ),
         Losses(empty.losses.names, unpack_integers(packed.loss_totals, len(empty.losses.totals))),
     )
+
+
+def pack_spreads(spreads: Spreads) -> PackedSpreads:
+    """Spreads without their grid."""
+    return PackedSpreads(_pack_tally(spreads.histograms), pack(spreads.moments.limbs.ravel()))
+
+
+def unpack_spreads(packed: PackedSpreads, grid: OutcomeGrid) -> Spreads:
+    """What ``pack_spreads`` was given. Raises ``ValueError`` for what it never gave."""
+    shape = Spreads.empty(grid).moments.limbs.shape
+    spreads = Spreads(grid, _unpack_tally(packed.histograms, span(grid)), Moments(unpack(packed.limbs).reshape(shape)))
+    if not spreads.possible:
+        raise ValueError("no predictions have these labels and losses")
+    return spreads
 
 
 def pack_coverage(coverage: Coverage) -> PackedCoverage:

@@ -3,15 +3,15 @@
 Where it is known how a model's outcomes are counted (its ``OutcomeGrid``), the join counts them. Where it is not, the
 join passes the rows on, and detect counts them once it has learned how: to the same outcomes.
 
-A row is *heard* if it is of a first label that came before its own tick was over: only these reach detectors that are
-fed value by value. Labels that are late, and revisions, count in the windows that are reported.
+A row is *heard* if it is of a first label that came before its own tick was over: only these reach detectors. Labels
+that are late, and revisions, count in the windows that are reported.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
@@ -27,6 +27,7 @@ from streamdrift.summaries.outcome_summary import AnySummary, OutcomeKey, Outcom
 from streamdrift.summaries.outcomes import LabelRows, Outcomes, ValueRows, errors, of_groups
 from streamdrift.summaries.pairs import Pairs
 from streamdrift.summaries.raw_rows import RawRows, Row
+from streamdrift.summaries.spreads import Spreads
 from streamdrift.summaries.tally import Tally
 
 
@@ -158,14 +159,14 @@ def counted(uncounted: UncountedOutcomes, grid: OutcomeGrid) -> OutcomeSummary:
     Raises ``StateError`` for rows that nobody wrote.
     """
     columns = OutcomeColumns.of_rows(uncounted.rows)
-    [(outcomes, told)] = outcomes_of(grid, columns, np.zeros(len(columns), dtype=np.int64), 1)
-    return OutcomeSummary(outcomes, uncounted.coverage, told)
+    [(outcomes, told, spreads)] = outcomes_of(grid, columns, np.zeros(len(columns), dtype=np.int64), 1)
+    return OutcomeSummary(outcomes, uncounted.coverage, told, spreads)
 
 
 def outcomes_of(
     grid: OutcomeGrid, columns: OutcomeColumns, groups: NDArray[np.int64], size: int
-) -> list[tuple[Outcomes, Pairs]]:
-    """Of each of ``size`` groups the outcomes, with respect to their signs, and the errors of what is heard.
+) -> list[tuple[Outcomes, Pairs, Spreads]]:
+    """Of each of ``size`` groups the outcomes, with respect to their signs, and errors and spreads of what is heard.
 
     ``groups`` numbers each row's group from 0. Shape (n,).
     """
@@ -181,12 +182,13 @@ def outcomes_of(
         added = of_groups(rows_on(grid, columns.take(places)), dense) if len(places) else []
         for group, of_group in zip(present.tolist(), added, strict=True):
             outcomes[group] = outcomes[group] + of_group if sign > 0 else outcomes[group] - of_group
-    values = errors(rows)
-    heard = np.flatnonzero(columns.heard & (columns.signs > 0) & np.isfinite(values))
+    values, heard = errors(rows), np.flatnonzero(columns.heard & (columns.signs > 0))
+    spreads = Spreads.of_groups(rows.take(heard), groups[heard], size)
+    heard = heard[np.isfinite(values[heard])]
     order = heard[np.argsort(groups[heard], kind="stable")]
     pieces = np.split(order, np.searchsorted(groups[order], np.arange(1, size)))
     told = [Pairs.of(columns.hashes[at], columns.times[at], values[at].astype(np.float64)) for at in pieces]
-    return list(zip(outcomes, told, strict=True))
+    return list(zip(outcomes, told, spreads, strict=True))
 
 
 def summaries_of(
@@ -232,8 +234,8 @@ def _of_outcomes(
     grid: OutcomeGrid | None, columns: OutcomeColumns, groups: NDArray[np.int64], size: int
 ) -> Iterator[AnySummary]:
     if grid is not None:
-        for outcomes, told in outcomes_of(grid, columns, groups, size):
-            yield OutcomeSummary(outcomes, Coverage.empty(), told)
+        for outcomes, told, spreads in outcomes_of(grid, columns, groups, size):
+            yield OutcomeSummary(outcomes, Coverage.empty(), told, spreads)
         return
     rows: list[list[Row]] = [[] for _ in range(size)]
     for group, row in zip(groups.tolist(), columns.rows(), strict=True):
@@ -251,7 +253,7 @@ def _of_fates(grid: OutcomeGrid | None, fates: FateBatch, groups: NDArray[np.int
         if grid is None:
             yield UncountedOutcomes(RawRows(), coverage)
         else:
-            yield OutcomeSummary(Outcomes.empty(grid), coverage, Pairs.empty())
+            yield replace(OutcomeSummary.empty(grid), coverage=coverage)
 
 
 def _grouped(ticks: NDArray[np.int64], windows: NDArray[np.int64]) -> tuple[list[tuple[int, int]], NDArray[np.int64]]:

@@ -17,6 +17,7 @@ from streamdrift.summaries.coverage import Coverage, Fate
 from streamdrift.summaries.outcome_summary import OutcomeKey, OutcomeSummary, WindowKey
 from streamdrift.summaries.outcomes import LabelRows, Outcomes, errors
 from streamdrift.summaries.pairs import Pairs
+from streamdrift.summaries.spreads import Spreads
 from tests.support.outcomes import BINARY, taken
 
 HOUR_US = 3_600_000_000
@@ -53,7 +54,7 @@ class World:
         delays = (self.labelled_us - self.predicted_us)[places]
         coverage = Coverage.of({Fate.PREDICTED: len(rows), Fate.LABELLED: len(rows)}, delays)
         pairs = Pairs.of(self.hashes[places], self.labelled_us[places], errors(rows))
-        return OutcomeSummary(Outcomes.of(rows), coverage, pairs)
+        return OutcomeSummary(Outcomes.of(rows), coverage, pairs, Spreads.of(rows))
 
 
 def lived(world: World, partitions: int, seed: int) -> tuple[list[Verdict], list[Request | Ended], dict[int, Pairs]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 
 import msgspec
@@ -22,6 +23,7 @@ from streamdrift.summaries.outcome_summary import AnySummary, OutcomeKey, Outcom
 from streamdrift.summaries.outcomes import LabelRows, Outcomes
 from streamdrift.summaries.pairs import Pairs
 from streamdrift.summaries.raw_rows import RawRows, Row
+from streamdrift.summaries.spreads import Spreads
 from tests.support.outcomes import BINARY, GRIDS, MULTICLASS, REGRESSION, coverages, outcome_summaries
 
 few = settings(max_examples=60, deadline=None)
@@ -61,9 +63,10 @@ def test_the_largest_summaries_fit_into_records_that_every_broker_takes() -> Non
     grid = OutcomeGrid(Task.MULTICLASS, classes)
     rng = np.random.default_rng(0)
     told = rng.dirichlet(np.full(32, 0.3), 60_000)
-    outcomes = Outcomes.of(LabelRows(grid, classes, rng.integers(0, 32, 60_000), rng.integers(0, 32, 60_000), told))
+    rows = LabelRows(grid, classes, rng.integers(0, 32, 60_000), rng.integers(0, 32, 60_000), told)
     errors = Pairs.of(rng.integers(0, 2**64, 20_000, dtype=np.uint64), np.full(20_000, 5_000_000), np.ones(20_000))
-    summary = OutcomeSummary(outcomes, Coverage.of({Fate.LABELLED: 60_000}), errors)
+    coverage = Coverage.of({Fate.LABELLED: 60_000})
+    summary = OutcomeSummary(Outcomes.of(rows), coverage, errors, Spreads.of(rows))
     parts = to_parts(KEY, 0, summary)
     assert len(parts) > 1
     assert max(len(msgspec.msgpack.encode(part)) for part in parts) <= MAX_PART_BYTES
@@ -84,9 +87,17 @@ def test_integers_take_no_more_bytes_than_they_need(edge: int, width: int) -> No
     assert len(pack_integers([edge])) == 1 + width
 
 
+def test_a_record_without_spreads_is_of_a_version_that_had_none() -> None:
+    rows = LabelRows(BINARY, BINARY.classes, np.zeros(1, np.int64), np.zeros(1, np.int64), np.array([[0.3]]))
+    summary = OutcomeSummary(Outcomes.of(rows), Coverage.empty(), Pairs.empty(), Spreads.of(rows))
+    [part] = to_parts(KEY, 0, summary)
+    before = from_part(msgspec.structs.replace(part, spreads=None))
+    assert before == replace(summary, spreads=Spreads.empty(BINARY))
+
+
 def test_a_record_of_another_grid_is_refused() -> None:
     rows = LabelRows(BINARY, BINARY.classes, np.zeros(1, np.int64), np.zeros(1, np.int64), np.array([[0.3]]))
-    summary = OutcomeSummary(Outcomes.of(rows), Coverage.empty(), Pairs.empty())
+    summary = OutcomeSummary(Outcomes.of(rows), Coverage.empty(), Pairs.empty(), Spreads.of(rows))
     [part] = to_parts(KEY, 0, summary)
     for grid in (MULTICLASS, REGRESSION):
         with pytest.raises(StateError, match="not what was written"):
@@ -95,7 +106,7 @@ def test_a_record_of_another_grid_is_refused() -> None:
 
 def test_counts_that_nobody_wrote_are_refused() -> None:
     [part] = to_parts(KEY, 0, OutcomeSummary.empty(BINARY))
-    replace = msgspec.structs.replace
+    other = msgspec.structs.replace
     tally = outcome_entries.PackedTally
     assert part.outcomes is not None
     far, none, zero = (
@@ -104,13 +115,13 @@ def test_counts_that_nobody_wrote_are_refused() -> None:
     )
     for wrong in (far, none, zero):
         with pytest.raises(StateError):
-            from_part(replace(part, outcomes=replace(part.outcomes, histograms=wrong)))
+            from_part(other(part, outcomes=other(part.outcomes, histograms=wrong)))
     with pytest.raises(StateError, match="fates"):
-        from_part(replace(part, coverage=replace(part.coverage, fates=(1,))))
+        from_part(other(part, coverage=other(part.coverage, fates=(1,))))
     with pytest.raises(StateError, match="unknown"):
-        from_part(replace(part, outcomes=replace(part.outcomes, unknown=tuple(map(str, range(99))))))
+        from_part(other(part, outcomes=other(part.outcomes, unknown=tuple(map(str, range(99))))))
     with pytest.raises(StateError, match="nothing is counted"):
-        from_part(replace(part, outcomes=None))
+        from_part(other(part, outcomes=None))
 
 
 @few

@@ -140,6 +140,7 @@ def test_a_label_in_time_is_heard_in_its_own_tick() -> None:
     assert (key.tick, key.window) == (2, 0)
     assert isinstance(summary, OutcomeSummary)
     assert summary.errors.series().tolist() == [1.0]
+    assert summary.spreads.verdicts.tolist() == [0, 1]
 
 
 def test_a_late_label_counts_in_the_first_tick_that_is_not_over_and_is_not_heard() -> None:
@@ -147,6 +148,7 @@ def test_a_late_label_counts_in_the_first_tick_that_is_not_over_and_is_not_heard
     assert (key.tick, key.window) == (3, 0)
     assert isinstance(summary, OutcomeSummary)
     assert summary.errors.total == 0
+    assert summary.spreads.events == 0
     assert summary.outcomes.confusion.cells == {("legit", "fraud"): 1}
 
 

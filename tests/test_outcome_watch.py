@@ -27,6 +27,7 @@ from streamdrift.summaries.outcome_summary import AnySummary, OutcomeSummary, Un
 from streamdrift.summaries.outcomes import Outcomes, ValueRows, errors
 from streamdrift.summaries.pairs import Pairs
 from streamdrift.summaries.raw_rows import RawRows
+from streamdrift.summaries.spreads import Spreads
 from tests.support.decay import DAY_US, PLAN, TICK_US, World, summary_of
 from tests.support.outcomes import BINARY
 
@@ -225,7 +226,7 @@ def test_a_regression_is_watched_by_the_sizes_of_its_errors_and_the_mean_of_its_
         rows = ValueRows(grid, true, true + rng.normal(0, 16 if bad else 6, 80))
         times, hashes = np.full(80, tick * TICK_US), rng.integers(0, 2**63, 80, dtype=np.uint64)
         coverage = Coverage.of({Fate.PREDICTED: 80, Fate.LABELLED: 80})
-        summary = OutcomeSummary(Outcomes.of(rows), coverage, Pairs.of(hashes, times, errors(rows)))
+        summary = OutcomeSummary(Outcomes.of(rows), coverage, Pairs.of(hashes, times, errors(rows)), Spreads.of(rows))
         alerts += subject.close(tick, {(tick // 24, grid.id): summary}).alerts
     for alert in alerts:
         validator.validate(json.loads(json.dumps(alert.data, allow_nan=False)))

@@ -19,6 +19,7 @@ from streamdrift.summaries.coverage import Coverage
 from streamdrift.summaries.outcomes import Outcomes
 from streamdrift.summaries.pairs import Pairs
 from streamdrift.summaries.raw_rows import RawRows
+from streamdrift.summaries.spreads import Spreads
 from streamdrift.summaries.summary import SummaryKey
 
 
@@ -55,21 +56,26 @@ class OutcomeKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OutcomeSummary:
-    """Outcomes of one key. Adds up; raw errors cannot be taken back, as detectors have heard them."""
+    """Outcomes of one key. Adds up; what detectors have heard, errors and spreads, cannot be taken back."""
 
     outcomes: Outcomes
     coverage: Coverage
     errors: Pairs
     """Errors of first labels, at the time of the label: what value-by-value detectors are fed. Revisions have none."""
+    spreads: Spreads
+    """Histograms of the same, for the detectors of drift."""
 
     @classmethod
     def empty(cls, grid: OutcomeGrid) -> OutcomeSummary:
-        return cls(Outcomes.empty(grid), Coverage.empty(), Pairs.empty())
+        return cls(Outcomes.empty(grid), Coverage.empty(), Pairs.empty(), Spreads.empty(grid))
 
     def __add__(self, other: OutcomeSummary) -> OutcomeSummary:
         """Raises ``ValueError`` for outcomes on another grid."""
         return OutcomeSummary(
-            self.outcomes + other.outcomes, self.coverage + other.coverage, self.errors + other.errors
+            self.outcomes + other.outcomes,
+            self.coverage + other.coverage,
+            self.errors + other.errors,
+            self.spreads + other.spreads,
         )
 
 

@@ -81,6 +81,11 @@ class LabelRows:
     def __len__(self) -> int:
         return len(self.true)
 
+    def take(self, places: NDArray[np.int64]) -> LabelRows:
+        """The rows at these places."""
+        told = None if self.probabilities is None else self.probabilities[places]
+        return LabelRows(self.grid, self.names, self.true[places], self.predicted[places], told)
+
 
 @dataclass(frozen=True, slots=True)
 class ValueRows:
@@ -92,6 +97,10 @@ class ValueRows:
 
     def __len__(self) -> int:
         return len(self.true)
+
+    def take(self, places: NDArray[np.int64]) -> ValueRows:
+        """The rows at these places."""
+        return ValueRows(self.grid, self.true[places], self.predicted[places])
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +203,11 @@ def errors(rows: LabelRows | ValueRows) -> NDArray[np.float64]:
             return np.abs(rows.predicted - rows.true)
     _, predicted = predicted_classes(rows)
     return np.where(predicted < 0, np.nan, predicted != rows.true)
+
+
+def log_losses(rows: LabelRows) -> NDArray[np.float64]:
+    """Minus the logarithm of the probability of the true class; NaN where a row has none. Shape (n,)."""
+    return np.asarray(_probable_losses(rows.grid, *_probable(rows))[_PROBABLE.index(LOG_LOSS)])
 
 
 def _confusions(rows: LabelRows, groups: NDArray[np.int64], size: int) -> list[Confusion]:

@@ -161,8 +161,8 @@ def summary_of(world: World, places: NDArray[np.int64], grid: OutcomeGrid | None
     columns = world.columns.take(places)
     if grid is None:
         return UncountedOutcomes(RawRows.of(columns.rows()), coverage)
-    [(outcomes, errors)] = outcomes_of(grid, columns, np.zeros(len(places), dtype=np.int64), 1)
-    return OutcomeSummary(outcomes, coverage, errors)
+    [(outcomes, errors, spreads)] = outcomes_of(grid, columns, np.zeros(len(places), dtype=np.int64), 1)
+    return OutcomeSummary(outcomes, coverage, errors, spreads)
 
 
 def config(

@@ -11,6 +11,7 @@ from streamdrift.summaries.coverage import Coverage, Fate
 from streamdrift.summaries.outcome_summary import OutcomeSummary
 from streamdrift.summaries.outcomes import LabelRows, Outcomes, ValueRows
 from streamdrift.summaries.pairs import Pairs
+from streamdrift.summaries.spreads import Spreads
 
 Rows = LabelRows | ValueRows
 
@@ -26,10 +27,7 @@ STRANGERS = tuple(f"stranger {i}" for i in range(6))
 
 def taken(rows: Rows, places: NDArray[np.int64]) -> Rows:
     """The rows at these places."""
-    if isinstance(rows, ValueRows):
-        return ValueRows(rows.grid, rows.true[places], rows.predicted[places])
-    probabilities = None if rows.probabilities is None else rows.probabilities[places]
-    return LabelRows(rows.grid, rows.names, rows.true[places], rows.predicted[places], probabilities)
+    return rows.take(places)
 
 
 @st.composite
@@ -81,4 +79,4 @@ def outcome_summaries(draw: st.DrawFn, grid: OutcomeGrid) -> OutcomeSummary:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     hashes, times = rng.integers(0, 9, n, dtype=np.uint64), rng.integers(0, 5, n) * 1_000_000
     errors = Pairs.of(hashes, times, rng.integers(0, 2, n).astype(np.float64))
-    return OutcomeSummary(outcomes, draw(coverages), errors)
+    return OutcomeSummary(outcomes, draw(coverages), errors, Spreads.of(draw(rows_of(grid))))
