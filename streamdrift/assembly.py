@@ -385,6 +385,7 @@ class Service:
             tuple(_loop_status(running) for running in self._running),
             counts.replayed,
             counts.refused,
+            self._detect.outcome_counts.refused if join else {},
             joins=tuple(join.joins()) if join else (),
             outcomes=tuple(self._detect.outcomes.values()),
             retraining=tuple(self._detect.retraining.values()),

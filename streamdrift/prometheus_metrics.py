@@ -99,6 +99,9 @@ REPLAYED_RECORDS: Final = _counter("replayed_records", "Records read again to re
 # `over_bound` beyond bounds.models, `other_grid` while members of different configurations run side by side.
 EVENTS_REFUSED: Final = _counter("events_refused", "Summarised events that no detector saw.", "reason")
 
+# The same of labels that the join had paired: no detector heard of them, and no window holds them.
+LABELS_REFUSED: Final = _counter("labels_refused", "Labelled predictions that no detector heard of.", "reason")
+
 # What became of the predictions of a source with labels, in the partitions owned here, since their stores began. The
 # states add up to all of them: labelled, pending, expired, sampled_out. Much of the last: join.max_rows is too small.
 JOIN_PREDICTIONS: Final = _gauge("join_predictions", "Predictions by what became of them.", "source", "state")
@@ -242,6 +245,7 @@ METRICS: Final = (
     REBALANCES,
     REPLAYED_RECORDS,
     EVENTS_REFUSED,
+    LABELS_REFUSED,
     JOIN_PREDICTIONS,
     JOIN_LABELS,
     JOIN_ROWS,

@@ -244,6 +244,8 @@ class Snapshot:
     """Records of the summaries topic that were read again to rebuild state."""
     refused: Mapping[str, int] = field(default_factory=dict)
     """Summarised events that no detector saw, by reason: late, over_bound, other_grid."""
+    refused_labels: Mapping[str, int] = field(default_factory=dict)
+    """Likewise, of labelled predictions."""
     joins: Sequence[JoinStatus] = ()
     """One of each pair of predictions and labels."""
     outcomes: Sequence[OutcomeStatus] = ()

@@ -48,6 +48,7 @@ from streamdrift.prometheus_metrics import (
     JOIN_ROWS,
     JOIN_SKIPPED,
     KINDS,
+    LABELS_REFUSED,
     LAST_POLL,
     LEARNING_EVENTS,
     LEARNING_EVENTS_NEEDED,
@@ -136,6 +137,8 @@ def _service_series(snapshot: Snapshot) -> Iterator[Series]:
     yield REPLAYED_RECORDS, (), snapshot.replayed_records
     for reason, count in snapshot.refused.items():
         yield EVENTS_REFUSED, (reason,), count
+    for reason, count in snapshot.refused_labels.items():
+        yield LABELS_REFUSED, (reason,), count
     for loop in snapshot.loops:
         yield LAST_POLL, (loop.stage,), loop.last_poll_s
         for event, count in loop.rebalances.items():

@@ -94,6 +94,7 @@ FULL = Snapshot(
     loops=[loop("detect", 7)],
     replayed_records=9,
     refused={"late": 11, "over_bound": 0, "other_grid": 5},
+    refused_labels={"late": 3, "over_bound": 0, "other_grid": 0},
     joins=[JoinStatus("predictions", "labels", {"labelled": 20, "orphan": 4}, 30, 34, {"without_id": 2})],
     outcomes=[OUTCOMES],
     retraining=[RETRAINING],
@@ -168,6 +169,7 @@ def test_every_declared_metric_is_rendered_with_its_labels_and_nothing_else_is()
         (declared.EVENTS_REFUSED, {"reason": "late"}, 11),
         (declared.EVENTS_REFUSED, {"reason": "over_bound"}, 0),
         (declared.EVENTS_REFUSED, {"reason": "other_grid"}, 5),
+        (declared.LABELS_REFUSED, {"reason": "late"}, 3),
         (declared.JOIN_PREDICTIONS, {"source": "predictions", "state": "labelled"}, 20),
         (declared.JOIN_PREDICTIONS, {"source": "predictions", "state": "pending"}, 30),
         (declared.JOIN_PREDICTIONS, {"source": "predictions", "state": "expired"}, 0),
@@ -391,7 +393,7 @@ def test_the_bound_of_series_holds_and_says_what_it_cost() -> None:
 
 
 def test_the_bound_takes_features_first_and_models_that_came_last() -> None:
-    shown = Exposition(fleet(4, 50), bound=510)
+    shown = Exposition(fleet(4, 50), bound=513)
     shown.snapshot = replace(shown.snapshot, models=shown.snapshot.models[::-1])
     shown.scrape()
     assert {labels["model"] for labels in shown.of(declared.INCIDENTS_OPEN)} == {"m0", "m1", "m2", "m3"}

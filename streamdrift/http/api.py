@@ -13,6 +13,7 @@
                  "lately": {"incidents", "expected_by_chance", "seconds"} | null}],
      "stages": [{"stage", "last_poll", "assigned", "restored", "rebalances": {event: n}, "lag": n}],
      "refused": {reason: n},
+     "refused_labels": {reason: n},
      "joins": [{"predictions", "labels", "fates": {fate: n}, "pending", "rows", "refused": {reason: n}}],
      "outcomes": [{"model_id", "model_version", "task", "classes", "window_seconds", "metrics": [{"metric", "benchmark",
                    "tolerance"}], "windows": [{"from", "to", "coverage", "metrics": [{"metric", "standing", "value",
@@ -55,6 +56,7 @@ def status(snapshot: Snapshot, now_s: float) -> Document:
         "models": [_model(model) for model in snapshot.models],
         "stages": [_stage(loop) for loop in snapshot.loops],
         "refused": dict(snapshot.refused),
+        "refused_labels": dict(snapshot.refused_labels),
         "joins": [_join(join) for join in snapshot.joins],
         **outcome_documents(snapshot),
     }

@@ -60,9 +60,9 @@ MARKS_PSI: Final = (0.1, 0.25)
 """The conventional bands, warning and critical, drawn on every bar."""
 
 REFUSED: Final = {
-    "late": "events too late for their tick",
-    "over_bound": "events over the bound of models",
-    "other_grid": "events on another grid",
+    "late": "too late for their tick",
+    "over_bound": "over the bound of models",
+    "other_grid": "on another grid",
 }
 _SEVERITIES: Final = ("critical", "warning", "info")
 _STATE_ORDER: Final = (
@@ -419,7 +419,8 @@ def _sources(snapshot: Snapshot, now_us: float) -> Html | None:
 
 
 def _refused(snapshot: Snapshot) -> Html | None:
-    counts = [f"{count:,} {REFUSED[reason]}" for reason, count in snapshot.refused.items() if count]
+    counts = [f"{count:,} events {REFUSED[reason]}" for reason, count in snapshot.refused.items() if count]
+    counts += [f"{count:,} labels {REFUSED[reason]}" for reason, count in snapshot.refused_labels.items() if count]
     return el("p", f"Counted, but watched by no detector: {', '.join(counts)}.") if counts else None
 
 

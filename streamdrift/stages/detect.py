@@ -87,7 +87,7 @@ class Detect:
         self._owned: dict[TopicPartition, _Owned] = {}
         self._counted = FoldCounts()
         self._outcomes_counted = FoldCounts()
-        self._told: Mapping[str, int] = self._counted.refused
+        self._told = {"events": self._counted.refused, "labels": self._outcomes_counted.refused}
         self._shown: dict[TopicPartition, _Shown] = {}
         self.models: Mapping[ModelKey, ModelStatus] = {}
         """The models owned here; replaced whenever one changes, so that other threads may read it."""
@@ -180,9 +180,13 @@ class Detect:
 
     def _warnings(self) -> Sequence[str]:
         """What was refused since this was called last."""
-        before, self._told = self._told, self.counts.refused
-        grown = {reason: count - before[reason] for reason, count in self._told.items() if count > before[reason]}
-        return [f"{count:,} events are not watched: {REFUSALS[reason]}" for reason, count in grown.items()]
+        before, self._told = self._told, {"events": self.counts.refused, "labels": self.outcome_counts.refused}
+        return [
+            f"{count - before[what][reason]:,} {what} are not watched: {REFUSALS[reason]}"
+            for what, counts in self._told.items()
+            for reason, count in counts.items()
+            if count > before[what][reason]
+        ]
 
     def carried_out(self, ends: Mapping[TopicPartition, int]) -> None:
         """Nothing waits for that."""

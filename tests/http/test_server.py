@@ -215,6 +215,9 @@ def test_what_no_detector_saw_is_told_on_the_page_and_in_the_document(served: Se
     assert json.loads(served.get("/api/v1/status"))["refused"] == {"late": 1_200, "over_bound": 0, "other_grid": 7}
     page = served.get("/")
     assert "no detector: 1,200 events too late for their tick, 7 events on another grid." in page
+    served.snapshot = replace(served.snapshot, refused={}, refused_labels={"late": 5})
+    assert json.loads(served.get("/api/v1/status"))["refused_labels"] == {"late": 5}
+    assert "no detector: 5 labels too late for their tick." in served.get("/")
 
 
 def test_numbers_that_json_does_not_know_are_null(served: Served) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -17,10 +19,17 @@ from streamdrift.fold import FoldConfig
 from streamdrift.fold_state import model_key, partition_key
 from streamdrift.learning import LearningConfig
 from streamdrift.monitor import MonitorConfig
+from streamdrift.outcome_entries import to_parts
+from streamdrift.outcome_fold import OutcomesConfig
+from streamdrift.outcome_watch import OutcomeConfig
 from streamdrift.records import Commit, OutputRecord, Position, RecordBatch, TopicPartition
 from streamdrift.stages.detect import KEEP_LOG_FOR, Detect, DetectConfig
 from streamdrift.stages.stage import Stage
+from streamdrift.summaries.outcome_summary import OutcomeKey, OutcomeSummary
+from streamdrift.summaries.outcomes import Outcomes, ValueRows
 from streamdrift.watch import WatchConfig
+from tests.support.decay import PLAN
+from tests.support.outcomes import REGRESSION
 from tests.support.windows import MODEL
 from tests.test_fold import MINUTE, OTHER, RIVER, SENSITIVITY, SET, TICK, TOPIC, T, known, part, progress
 
@@ -256,6 +265,18 @@ def test_events_that_no_detector_sees_are_told_once_with_the_next_snapshot() -> 
     subject.process(batch([part(T, "few")] * 400, start=5), NOW + 62)
     [warning] = subject.take(NOW, final=True).warnings
     assert warning.startswith("1,200 events")
+
+
+def test_labels_that_nothing_hears_are_told_likewise() -> None:
+    outcomes = OutcomesConfig(lambda _: OutcomeConfig(TICK, PLAN), {TOPIC})
+    subject = Detect(DetectConfig(FoldConfig(TICK, lambda _: WATCH, {MODEL}, {TOPIC}, outcomes=outcomes)), known())
+    subject.assigned(ZERO, Position(0), {})
+    rows = ValueRows(REGRESSION, np.zeros(7), np.ones(7))
+    summary = replace(OutcomeSummary.empty(REGRESSION), outcomes=Outcomes.of(rows))
+    subject.process(batch(to_parts(OutcomeKey(*MODEL, "", T, 0), T * TICK + 1, summary)), NOW)
+    [warning] = subject.take(NOW, final=True).warnings
+    assert warning.startswith("7 labels are not watched: counted on a grid, or in ticks, of another configuration")
+    assert not subject.take(NOW, final=True).warnings
 
 
 # ---- an alert on the topic -------------------------------------------------------------------------------------------
