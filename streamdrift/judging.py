@@ -61,9 +61,11 @@ def outcome_config(settings: Settings, baselines: Baselines, model_id: str) -> O
     return OutcomeConfig(
         settings.time.tick.microseconds,
         performance_plan(settings, baselines, model_id),
-        {version: baseline.labels for version, baseline in of_model.items() if baseline.labels},
+        {version: baseline.measured for version, baseline in of_model.items() if baseline.measured},
         {version: baseline.id for version, baseline in of_model.items()},
         mutes=settings.mutes(model_id),
+        sensitivity=settings.sensitivity(model_id),
+        shown_us=settings.window(model_id).microseconds,
     )
 
 

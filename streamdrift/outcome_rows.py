@@ -163,6 +163,14 @@ def counted(uncounted: UncountedOutcomes, grid: OutcomeGrid) -> OutcomeSummary:
     return OutcomeSummary(outcomes, uncounted.coverage, told, spreads)
 
 
+def counted_by_tick(uncounted: UncountedOutcomes, grid: OutcomeGrid, tick_us: int) -> dict[int, OutcomeSummary]:
+    """The same by the tick of the label, in their order and without coverage. What is heard came in that tick."""
+    columns = OutcomeColumns.of_rows(uncounted.rows)
+    ticks, groups = np.unique(columns.times // tick_us, return_inverse=True)
+    summaries = _of_outcomes(grid, columns, groups, len(ticks))
+    return {tick: s for tick, s in zip(ticks.tolist(), summaries, strict=True) if isinstance(s, OutcomeSummary)}
+
+
 def outcomes_of(
     grid: OutcomeGrid, columns: OutcomeColumns, groups: NDArray[np.int64], size: int
 ) -> list[tuple[Outcomes, Pairs, Spreads]]:

@@ -4,7 +4,7 @@
 
     outcomes of a tick ─┬─ windows of their predictions ── metrics ── benchmarks ── performance
                         ├─ errors, value by value ──────── River ────────────────── concept_drift
-                        └─ what was true ───────────────── PSI ──────────────────── label_drift
+                        └─ labels, errors, losses ──────── detectors of features ─── label_drift, concept_drift
 
 All three are incidents of one book. Until it is known how outcomes are to be counted they are kept row by row, and
 counted once it is. A pure step like ``monitor``'s: what follows from a tick depends on the ticks alone.
@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
-from streamdrift.benchmarks import LabelDistribution
+from streamdrift.benchmarks import Measured
 from streamdrift.detectors.detector import Ticks
 from streamdrift.detectors.error_stream import DEFAULT, ErrorShift, ErrorStream, ErrorStreamConfig
 from streamdrift.detectors.river import RiverSpec
@@ -28,23 +28,33 @@ from streamdrift.errors import StateError
 from streamdrift.facts import incidents_now
 from streamdrift.incident_history import HistoryState, IncidentHistory
 from streamdrift.incidents import Alert, Incidents, Sighting, Subject
-from streamdrift.label_drift import LabelDrift
 from streamdrift.monitor import REBASELINED, difference_of_ticks
 from streamdrift.muting import Mute
+from streamdrift.outcome_drift import OutcomeDrift, OutcomeDriftConfig
 from streamdrift.outcome_entries import PackedCoverage, pack_coverage, unpack_coverage
-from streamdrift.outcome_evidence import COLUMNS, ERROR_COLUMN, LABEL_COLUMN, column_of, of_shift, of_verdict
+from streamdrift.outcome_evidence import (
+    BENCHMARK,
+    COLUMNS,
+    ERROR_COLUMN,
+    beside_benchmark,
+    column_of,
+    of_shift,
+    of_verdict,
+)
 from streamdrift.outcome_grids import OutcomeGrid, Task
 from streamdrift.outcome_learning import learned_grid
-from streamdrift.outcome_rows import OutcomeColumns, counted
+from streamdrift.outcome_rows import OutcomeColumns, counted, counted_by_tick
 from streamdrift.outcome_status import OutcomeStatus
 from streamdrift.packing import PackedRows, pack_rows, unpack_rows
 from streamdrift.performance import Performance, Verdict
 from streamdrift.plans import PerformancePlan
 from streamdrift.retraining import IncidentNow
+from streamdrift.sensitivity import Sensitivity
 from streamdrift.summaries import RawRows
 from streamdrift.summaries.coverage import Coverage, Fate
 from streamdrift.summaries.outcome_summary import AnySummary, OutcomeSummary, UncountedOutcomes
-from streamdrift.value_drift import ValueDrift
+from streamdrift.summaries.spreads import Spreads
+from streamdrift.ticks import MICROSECONDS
 
 SNAPSHOT_VERSION: Final = 1
 MAX_WAITING: Final = 1_000
@@ -57,13 +67,17 @@ class OutcomeConfig:
 
     tick_us: int
     plan: PerformancePlan
-    labels: Mapping[str, LabelDistribution] = field(default_factory=dict)
-    """Labels of the training table, by version."""
+    measured: Mapping[str, Measured] = field(default_factory=dict)
+    """What the training table says, by version."""
     baselines: Mapping[str, str] = field(default_factory=dict)
     """Id of the configured baseline, by version."""
     river: RiverSpec = DEFAULT
     """What listens to the errors."""
     mutes: Sequence[Mute] = ()
+    sensitivity: Sensitivity = field(default_factory=Sensitivity)
+    """That of the whole model."""
+    shown_us: int = 3_600 * MICROSECONDS
+    """Length of the window from which an alert shows how labels and losses are since a change."""
 
 
 Parts = Mapping[tuple[int, str], AnySummary]
@@ -100,9 +114,10 @@ class _Snapshot(msgspec.Struct, frozen=True):
     performance: Any
     river: dict[str, Any]
     errors: Any
-    labels: Any
     incidents: Any
     history: HistoryState = HistoryState()
+    drift: Any = None
+    """None also in what earlier versions wrote, which watched labels in another way."""
 
 
 class OutcomeWatch:
@@ -134,18 +149,17 @@ class OutcomeWatch:
         self._performance = Performance(performance, grid) if performance and grid else None
         self._errors = ErrorStream(self._stream_config(grid)) if grid else None
         self._shift: ErrorShift | None = None
-        self._labels = self._label_drift(grid)
+        self._drift = self._drift_on(grid) if grid else None
         subject = Subject(*self._model, {}, config.baselines.get(version))
         self._incidents = Incidents(subject, self._ticks, COLUMNS, config.mutes)
         self._left_over: Sequence[Sighting] = ()
         self._below_since: dict[str, int] = {}
         """The first window of the row of bad ones, by metric."""
 
-    def _label_drift(self, grid: OutcomeGrid | None) -> LabelDrift | ValueDrift:
-        usual, delay_us = self._config.labels.get(self._model[1]), self._config.plan.label_delay_us
-        if grid and grid.task is Task.REGRESSION:
-            return ValueDrift(grid, self._ticks, delay_us, usual)
-        return LabelDrift(self._model, self._ticks, delay_us, usual.classes if usual else None)
+    def _drift_on(self, grid: OutcomeGrid) -> OutcomeDrift:
+        config = self._config
+        drift = OutcomeDriftConfig(config.plan.label_delay_us, config.sensitivity, config.shown_us)
+        return OutcomeDrift(self._model, grid, self._ticks, drift, config.measured.get(self._model[1]))
 
     def _stream_config(self, grid: OutcomeGrid) -> ErrorStreamConfig:
         binary = grid.task is not Task.REGRESSION
@@ -162,8 +176,9 @@ class OutcomeWatch:
         if came(coverage):
             self.first_tick, self.last_tick = tick if self.first_tick is None else self.first_tick, tick
         alerts = self._settle(tick, parts)
+        before = self._caught_up(tick)
         sightings, verdicts = self._look(tick, self._counted(parts))
-        alerts += self._incidents.close(tick, [*self._left_over, *sightings])
+        alerts += self._incidents.close(tick, [*self._left_over, *before, *sightings])
         self._left_over = ()
         self._history.remember(alerts)
         self._history.remember_unheard(self._incidents.take_unheard(), tick)
@@ -178,7 +193,7 @@ class OutcomeWatch:
             return self.fence + 1
         closes_us = self._performance.due() if self._performance else None
         window = None if closes_us is None else self._ticks.ending_at(closes_us)
-        dues = (window, self._labels.due(), self._incidents.due())
+        dues = (window, self._drift.due() if self._drift else None, self._incidents.due())
         return min((tick for tick in dues if tick is not None), default=None)
 
     def settles_at(self) -> int | None:
@@ -240,12 +255,27 @@ class OutcomeWatch:
         if self._grid is None:
             self._wait(parts)
             return {}
-        found: dict[int, OutcomeSummary] = {}
-        waiting, self._waiting = self._waiting, {}
-        for (window, _), summary in [*(((w, ""), rows) for w, rows in waiting.items()), *sorted_parts(parts)]:
+        waiting, self._waiting, nothing = self._waiting, {}, Spreads.empty(self._grid)
+        found = {window: replace(self._on_grid(self._grid, rows), spreads=nothing) for window, rows in waiting.items()}
+        for (window, _), summary in sorted_parts(parts):
             on_grid = self._on_grid(self._grid, summary)
             found[window] = found[window] + on_grid if window in found else on_grid
         return found
+
+    def _caught_up(self, until: int) -> list[Sighting]:
+        """The drift of outcomes that waited to be counted, in the ticks in which they came."""
+        drift, grid, seen = self._drift, self._grid, list[Sighting]()
+        if not (drift and grid and self._waiting):
+            return []
+        rows = reduce(add, self._waiting.values())
+        heard = {tick: s for tick, s in counted_by_tick(rows, grid, self._ticks.length_us).items() if s.spreads.events}
+        nothing = OutcomeSummary.empty(grid)
+        for tick in (*heard, until):
+            while (due := drift.due()) is not None and due < tick:
+                seen += drift.close(due, nothing.spreads, nothing.outcomes.confusion)
+            if tick < until:
+                seen += drift.close(tick, heard[tick].spreads, heard[tick].outcomes.confusion)
+        return seen
 
     def _on_grid(self, grid: OutcomeGrid, summary: AnySummary) -> OutcomeSummary:
         if isinstance(summary, UncountedOutcomes):
@@ -266,14 +296,15 @@ class OutcomeWatch:
 
     def _look(self, tick: int, found: Mapping[int, OutcomeSummary]) -> tuple[list[Sighting], list[Verdict]]:
         """What there is to see of the outcomes of the tick."""
-        if self._grid is None or self._performance is None or self._errors is None:
+        if self._grid is None or self._performance is None or self._drift is None:
             return [], []
         for window, summary in found.items():
             self._performance.take(window, summary.outcomes, summary.coverage)
         verdicts = self._performance.close(self._ticks.end_us(tick))
         summary = reduce(add, found.values(), OutcomeSummary.empty(self._grid))
         sightings = [*self._judged(verdicts), *self._heard(tick, summary)]
-        return [*sightings, *self._labels.close(tick, summary.outcomes)], verdicts
+        sightings += self._drift.close(tick, summary.spreads, summary.outcomes.confusion)
+        return [beside_benchmark(seen, self._targets) for seen in sightings], verdicts
 
     def _judged(self, verdicts: Sequence[Verdict]) -> Iterator[Sighting]:
         for verdict in verdicts:
@@ -293,7 +324,7 @@ class OutcomeWatch:
         if not len(values) or self._errors is None:
             return
         self._shift = self._errors.close(tick, values)
-        seen = of_shift(self._shift, self._errors.config.river.name, self._targets, self._ticks)
+        seen = of_shift(self._shift, self._errors.config.river.name, self._ticks)
         if seen:
             yield seen
 
@@ -316,9 +347,9 @@ class OutcomeWatch:
                 self._performance.state() if self._performance else None,
                 _identity(self._config.river),
                 self._errors.state() if self._errors else None,
-                self._labels.state(),
                 self._incidents.state(),
                 self._history.state(),
+                self._drift.state() if self._drift else None,
             )
         )
         self._state_bytes = len(data)
@@ -343,20 +374,20 @@ class OutcomeWatch:
         hears_on = saved.river == _identity(self._config.river)
         if self._errors and hears_on:
             self._errors.restore(saved.errors)
-        looks_on = self._labels.restore(saved.labels)
+        looks_on = bool(self._drift and saved.drift is not None and self._drift.restore(saved.drift))
         self._incidents.restore(saved.incidents)
         self._history.restore(saved.history)
-        watched = {column_of(metric) for metric in (self._performance.alarms if self._performance else ())}
-        watched |= {ERROR_COLUMN} if hears_on else set()
-        watched |= {LABEL_COLUMN} if looks_on else set()
+        watched = {(column_of(metric), BENCHMARK) for metric in (self._performance.alarms if self._performance else ())}
+        watched |= {(ERROR_COLUMN, self._errors.config.river.name)} if self._errors and hears_on else set()
+        watched |= self._drift.watched if self._drift and looks_on else set()
         self._left_over = tuple(self._abandoned(watched))
         self._state_bytes = len(snapshot)
 
-    def _abandoned(self, watched: Collection[int]) -> Iterator[Sighting]:
+    def _abandoned(self, watched: Collection[tuple[int, str]]) -> Iterator[Sighting]:
         """The end of alarms that nobody would ever end: what raised them is configured in another way now."""
         for incident in self._incidents.open:
             for key, contribution in incident.contributions.items():
-                if contribution.column not in watched:
+                if (contribution.column, contribution.detector) not in watched:
                     yield Sighting(key, incident.kind, None)
 
     # Status

@@ -22,6 +22,7 @@ from streamdrift.outcome_learning import learned_grid
 from streamdrift.outcome_rows import OutcomeColumns, rows_on
 from streamdrift.readers import Chunk
 from streamdrift.summaries.outcomes import Outcomes
+from streamdrift.summaries.spreads import Spreads
 
 PROBABILITIES: Final = "prediction.probabilities."
 
@@ -71,9 +72,10 @@ class OutcomeTable:
             true_values=values,
         ).take(np.flatnonzero(known))
 
-    def outcomes(self, grid: OutcomeGrid, chunk: Chunk) -> Outcomes:
+    def outcomes(self, grid: OutcomeGrid, chunk: Chunk) -> tuple[Outcomes, Spreads]:
         """The rows of a chunk, counted."""
-        return Outcomes.of(rows_on(grid, self.columns(chunk)))
+        rows = rows_on(grid, self.columns(chunk))
+        return Outcomes.of(rows), Spreads.of(rows)
 
     def _numbers(self, part: str, chunk: Chunk, n: int) -> NDArray[np.float64]:
         return numbers(self.parts[part].cells(chunk))[0] if part in self.parts else np.full(n, np.nan)

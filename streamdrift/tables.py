@@ -37,6 +37,7 @@ from streamdrift.outcome_grids import OutcomeGrid
 from streamdrift.readers import Chunk, ColumnTable, Table
 from streamdrift.summaries import Summary
 from streamdrift.summaries.outcomes import Outcomes
+from streamdrift.summaries.spreads import Spreads
 from streamdrift.table_outcomes import OutcomeTable, Place, outcome_table
 from streamdrift.table_report import warnings
 
@@ -290,13 +291,15 @@ def _counted(
     progress: Progress,
 ) -> Baseline:
     """All rows of the table on the grid, and their outcomes on theirs."""
-    summary, measured = Summary.empty(grid), Outcomes.empty(outcomes[1]) if outcomes else None
+    summary = Summary.empty(grid)
+    measured = (Outcomes.empty(outcomes[1]), Spreads.empty(outcomes[1])) if outcomes else None
     for chunk in table.chunks():
         summary += Summary.of(_batch(grid, sources, chunk))
         if measured and outcomes:
-            measured += outcomes[0].outcomes(outcomes[1], chunk)
+            counted, spreads = outcomes[0].outcomes(outcomes[1], chunk)
+            measured = measured[0] + counted, measured[1] + spreads
         progress("counting", summary.events)
-    return Baseline(grid, summary, Measured.of(measured) if measured else None)
+    return Baseline(grid, summary, Measured.of(*measured) if measured else None)
 
 
 def _batch(grid: Grid, sources: Sequence[_Source], chunk: Chunk) -> Batch:

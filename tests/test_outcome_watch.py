@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
-from streamdrift.benchmarks import LabelDistribution
+from streamdrift.benchmarks import LabelDistribution, Measured
 from streamdrift.detectors.error_stream import ErrorShift
 from streamdrift.detectors.river import RiverSpec
 from streamdrift.errors import StateError
@@ -22,6 +22,7 @@ from streamdrift.outcome_grids import OutcomeGrid, Task
 from streamdrift.outcome_watch import MAX_WAITING, OutcomeConfig, OutcomeNews, OutcomeWatch, Parts
 from streamdrift.performance import Target
 from streamdrift.plans import WantedMetric
+from streamdrift.sensitivity import Sensitivity, Tolerance
 from streamdrift.summaries.coverage import Coverage, Fate
 from streamdrift.summaries.outcome_summary import AnySummary, OutcomeSummary, UncountedOutcomes
 from streamdrift.summaries.outcomes import Outcomes, ValueRows, errors
@@ -132,9 +133,12 @@ def test_windows_of_another_length_end_what_those_of_the_old_one_said(in_alarm: 
     assert (alert.phase, alert.data["kind"]) == ("resolved", "performance")
 
 
-def test_another_detector_ends_what_the_old_one_had_found(in_alarm: bytes) -> None:
-    subject = watch(replace(CONFIG, river=RiverSpec("drift.PageHinkley", {})))
-    subject.restore(in_alarm)
+def test_another_detector_ends_what_the_old_one_had_found() -> None:
+    deaf = replace(CONFIG, sensitivity=Sensitivity(minimum_effect=5.0, tolerance=Tolerance(error=0.9)))
+    before = watch(deaf)
+    lived(before, ticks(decayed()))
+    assert open_kinds(before) == {"performance", "concept_drift"}
+    subject = continued(before, replace(deaf, river=RiverSpec("drift.PageHinkley", {})))
     assert subject.fence is not None
     [alert] = subject.close(subject.fence + 1, {}).alerts
     assert (alert.phase, alert.data["kind"]) == ("resolved", "concept_drift")
@@ -157,13 +161,13 @@ def test_windows_recover_and_say_so() -> None:
 
 def test_labels_in_another_mix_are_an_incident_of_their_own() -> None:
     plan = replace(PLAN, label_delay_us=TICK_US)
-    usual = LabelDistribution(1_000, {"fraud": 20, "legit": 980})
-    subject = watch(replace(CONFIG, plan=plan, labels={"7": usual}))
+    usual = Measured(BINARY, {}, LabelDistribution(1_000, {"fraud": 20, "legit": 980}))
+    subject = watch(replace(CONFIG, plan=plan, measured={"7": usual}))
     alerts = lived(subject, ticks(World.of(seed=6, days=9, recovers=False)))
     [started] = [a for a in alerts if a.phase == "started" and a.data["kind"] == "label_drift"]
     [feature] = started.data["features"]
     assert feature["feature"] == "label"
-    assert feature["baseline"]["categories"] == ["fraud", "legit"]
+    assert feature["baseline"]["categories"] == ["legit", "fraud"]
     assert started.data["baseline_id"] == "b7"
 
 
@@ -232,7 +236,7 @@ def test_a_regression_is_watched_by_the_sizes_of_its_errors_and_the_mean_of_its_
         validator.validate(json.loads(json.dumps(alert.data, allow_nan=False)))
     assert open_kinds(subject) == {"performance", "concept_drift", "label_drift"}
     said = {str(a.data["kind"]): str(a.data["summary"]) for a in alerts if a.phase == "started"}
-    assert said["concept_drift"].startswith("mean absolute error rose from 4.8 to 1")
+    assert said["concept_drift"].startswith("mean absolute error rose from 4.9 to 1")
     assert "(benchmark 5)" in said["concept_drift"]
     assert said["label_drift"].startswith("label shifted up 1.")
     assert said["performance"].startswith("mae 8.6")
