@@ -163,9 +163,9 @@ def counted(uncounted: UncountedOutcomes, grid: OutcomeGrid) -> OutcomeSummary:
     return OutcomeSummary(outcomes, uncounted.coverage, told, spreads)
 
 
-def counted_by_tick(uncounted: UncountedOutcomes, grid: OutcomeGrid, tick_us: int) -> dict[int, OutcomeSummary]:
+def counted_by_tick(rows: RawRows, grid: OutcomeGrid, tick_us: int) -> dict[int, OutcomeSummary]:
     """The same by the tick of the label, in their order and without coverage. What is heard came in that tick."""
-    columns = OutcomeColumns.of_rows(uncounted.rows)
+    columns = OutcomeColumns.of_rows(rows)
     ticks, groups = np.unique(columns.times // tick_us, return_inverse=True)
     summaries = _of_outcomes(grid, columns, groups, len(ticks))
     return {tick: s for tick, s in zip(ticks.tolist(), summaries, strict=True) if isinstance(s, OutcomeSummary)}

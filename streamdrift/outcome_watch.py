@@ -45,20 +45,17 @@ from streamdrift.outcome_grids import OutcomeGrid, Task
 from streamdrift.outcome_learning import learned_grid
 from streamdrift.outcome_rows import OutcomeColumns, counted, counted_by_tick
 from streamdrift.outcome_status import OutcomeStatus
-from streamdrift.packing import PackedRows, pack_rows, unpack_rows
+from streamdrift.outcome_waiting import PackedWaiting, Waiting
 from streamdrift.performance import Performance, Verdict
 from streamdrift.plans import PerformancePlan
 from streamdrift.retraining import IncidentNow
 from streamdrift.sensitivity import Sensitivity
-from streamdrift.summaries import RawRows
 from streamdrift.summaries.coverage import Coverage, Fate
 from streamdrift.summaries.outcome_summary import AnySummary, OutcomeSummary, UncountedOutcomes
 from streamdrift.summaries.spreads import Spreads
 from streamdrift.ticks import MICROSECONDS
 
 SNAPSHOT_VERSION: Final = 1
-MAX_WAITING: Final = 1_000
-"""Windows whose rows are kept until it is known how to count them; the oldest are given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +91,6 @@ class OutcomeNews:
     """Predictions that were labelled in it."""
 
 
-class _Waiting(msgspec.Struct, array_like=True, frozen=True):
-    window: int
-    rows: list[PackedRows]
-    coverage: PackedCoverage
-
-
 class _Snapshot(msgspec.Struct, frozen=True):
     version: int
     tick_us: int
@@ -108,7 +99,7 @@ class _Snapshot(msgspec.Struct, frozen=True):
     last_tick: int | None
     grid: OutcomeGrid | None
     coverage: PackedCoverage
-    waiting: list[_Waiting]
+    waiting: list[PackedWaiting]
     window_us: int
     below_since: dict[str, int]
     performance: Any
@@ -135,7 +126,7 @@ class OutcomeWatch:
         self.lost = 0
         """Labels that could not be counted: on another grid, or without their rows."""
         self._coverage = Coverage.empty()
-        self._waiting: dict[int, UncountedOutcomes] = {}
+        self._waiting = Waiting()
         self._history = IncidentHistory(self._ticks)
         self._state_bytes = 0
         self._count_on(None)
@@ -246,17 +237,16 @@ class OutcomeWatch:
         return min(counts, key=lambda grid: (-counts[grid], grid.id), default=None)
 
     def _learned(self, parts: Parts) -> OutcomeGrid | None:
-        kept = [*self._waiting.values(), *(each for each in parts.values() if isinstance(each, UncountedOutcomes))]
-        rows = reduce(add, (each.rows for each in kept), RawRows())
-        return learned_grid(OutcomeColumns.of_rows(rows))
+        came = (each.rows for each in parts.values() if isinstance(each, UncountedOutcomes))
+        return learned_grid(OutcomeColumns.of_rows(reduce(add, came, self._waiting.rows)))
 
     def _counted(self, parts: Parts) -> dict[int, OutcomeSummary]:
         """Outcomes of the tick by window, as far as they can be counted."""
         if self._grid is None:
-            self._wait(parts)
+            self.lost += self._waiting.take((w, s) for (w, _), s in parts.items() if isinstance(s, UncountedOutcomes))
             return {}
-        waiting, self._waiting, nothing = self._waiting, {}, Spreads.empty(self._grid)
-        found = {window: replace(self._on_grid(self._grid, rows), spreads=nothing) for window, rows in waiting.items()}
+        waited, nothing = self._waiting.release(), Spreads.empty(self._grid)
+        found = {window: replace(self._on_grid(self._grid, rows), spreads=nothing) for window, rows in waited.items()}
         for (window, _), summary in sorted_parts(parts):
             on_grid = self._on_grid(self._grid, summary)
             found[window] = found[window] + on_grid if window in found else on_grid
@@ -267,7 +257,7 @@ class OutcomeWatch:
         drift, grid, seen = self._drift, self._grid, list[Sighting]()
         if not (drift and grid and self._waiting):
             return []
-        rows = reduce(add, self._waiting.values())
+        rows = self._waiting.rows
         heard = {tick: s for tick, s in counted_by_tick(rows, grid, self._ticks.length_us).items() if s.spreads.events}
         nothing = OutcomeSummary.empty(grid)
         for tick in (*heard, until):
@@ -285,14 +275,6 @@ class OutcomeWatch:
             return summary
         self.lost += summary.outcomes.n
         return replace(OutcomeSummary.empty(grid), coverage=summary.coverage)
-
-    def _wait(self, parts: Parts) -> None:
-        for (window, _), summary in parts.items():
-            if isinstance(summary, UncountedOutcomes):
-                kept = self._waiting.get(window)
-                self._waiting[window] = summary if kept is None else kept + summary
-        for window in sorted(self._waiting)[:-MAX_WAITING]:
-            self.lost += self._waiting.pop(window).rows.total
 
     def _look(self, tick: int, found: Mapping[int, OutcomeSummary]) -> tuple[list[Sighting], list[Verdict]]:
         """What there is to see of the outcomes of the tick."""
@@ -341,7 +323,7 @@ class OutcomeWatch:
                 self.last_tick,
                 self._grid,
                 pack_coverage(self._coverage),
-                [_packed(window, rows) for window, rows in sorted(self._waiting.items())],
+                self._waiting.packed(),
                 self._config.plan.window_us,
                 self._below_since,
                 self._performance.state() if self._performance else None,
@@ -366,7 +348,7 @@ class OutcomeWatch:
             self._below_since = saved.below_since
         try:
             self._coverage = unpack_coverage(saved.coverage)
-            self._waiting = {w.window: _unpacked(w) for w in saved.waiting}
+            self._waiting.restore(saved.waiting)
         except ValueError as error:
             raise StateError(f"a snapshot of outcomes cannot be read: {error}") from None
         if self._performance:
@@ -423,15 +405,6 @@ def sorted_parts(parts: Parts) -> list[tuple[tuple[int, str], AnySummary]]:
 
 def _identity(spec: RiverSpec) -> dict[str, Any]:
     return {"class": spec.class_name, "parameters": dict(spec.parameters)}
-
-
-def _packed(window: int, uncounted: UncountedOutcomes) -> _Waiting:
-    return _Waiting(window, list(pack_rows(uncounted.rows, 0)), pack_coverage(uncounted.coverage))
-
-
-def _unpacked(waiting: _Waiting) -> UncountedOutcomes:
-    rows = reduce(add, (unpack_rows(packed, 0) for packed in waiting.rows), RawRows())
-    return UncountedOutcomes(rows, unpack_coverage(waiting.coverage))
 
 
 def _read(snapshot: bytes) -> _Snapshot:

@@ -49,6 +49,7 @@ DOMAIN = (
     "outcome_learning",
     "outcome_rows",
     "outcome_status",
+    "outcome_waiting",
     "outcome_watch",
     "packing",
     "partition",

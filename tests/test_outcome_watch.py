@@ -19,7 +19,8 @@ from streamdrift.errors import StateError
 from streamdrift.incidents import Alert
 from streamdrift.outcome_evidence import LARGEST_PSI, error_benchmark, error_psi
 from streamdrift.outcome_grids import OutcomeGrid, Task
-from streamdrift.outcome_watch import MAX_WAITING, OutcomeConfig, OutcomeNews, OutcomeWatch, Parts
+from streamdrift.outcome_waiting import MAX_WAITING
+from streamdrift.outcome_watch import OutcomeConfig, OutcomeNews, OutcomeWatch, Parts
 from streamdrift.performance import Target
 from streamdrift.plans import WantedMetric
 from streamdrift.sensitivity import Sensitivity, Tolerance
