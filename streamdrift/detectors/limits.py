@@ -21,6 +21,8 @@ from streamdrift.sensitivity import Sensitivity
 Floats = NDArray[np.float64]
 Ratios = tuple[Floats, NDArray[np.bool_]]
 """Evidence of each row, and whether it is also beyond what a warning takes. Shapes (…, rows)."""
+Powers = tuple[Floats, Floats, Floats]
+"""Sums of values, of their squares and of their cubes."""
 
 ON_SPANS: Final = CONTRASTS + 1
 """Statistics that are looked at on each span: the contrasts, and all of them together."""
@@ -76,7 +78,7 @@ class Limits:
         looks = there & (independent >= self._enough)
         leaning = np.where(contrast > 0, null.skewness, -null.skewness) / np.sqrt(independent)
 
-        total, squares = _sum(variance, there), _sum(variance**2, there)
+        sums = _powers(variance, there)
         least = np.where(there, independent, np.inf).min(axis=-2, initial=np.inf)
         looks_together = (least >= ENOUGH_SKEWED) & np.isfinite(least)
         together = _sum(contrast**2, there)
@@ -84,9 +86,7 @@ class Limits:
         def ratio(alpha: Floats) -> Floats:
             z = normal_quantile(alpha / 2)[..., None, self._kind]
             each = np.abs(contrast) / (self.floor + np.sqrt(variance) * cornish_fisher(z, leaning))
-            limit = self._quantile(total, squares, normal_quantile(alpha)[..., self._kind]) * (
-                1 + TOGETHER_INFLATION / least
-            )
+            limit = self._quantile(sums, normal_quantile(alpha)[..., self._kind]) * (1 + TOGETHER_INFLATION / least)
             all_four = np.where(looks_together, np.sqrt(together / limit), 0.0)
             return np.asarray(np.maximum(np.where(looks, each, 0.0).max(axis=-2), all_four), dtype=np.float64)
 
@@ -100,14 +100,14 @@ class Limits:
         of_contrasts, of_all = variance[..., :CONTRASTS, :], variance[..., CONTRASTS, :]
         # What is left of X when the contrasts are taken out varies as its other directions do.
         others = self._others
-        total, squares = _sum(of_contrasts, there), _sum(of_contrasts**2, there)
+        total, squares, cubes = _powers(of_contrasts, there)
         rest = np.maximum(null.freedom * of_all - total, 0.0) / np.maximum(others, 1.0)
-        total, squares = total + others * rest, squares + others * rest**2
+        sums = total + others * rest, squares + others * rest**2, cubes + others * rest**3
         enough = np.maximum(ENOUGH_PER_BIN * (null.freedom + 1), ENOUGH_IN_SMALLEST / null.smallest)
         looks = (independent[..., CONTRASTS, :] >= enough) & (null.freedom > 0)
 
         def ratio(alpha: Floats) -> Floats:
-            limit = self._quantile(total, squares, normal_quantile(alpha)[..., self._kind])
+            limit = self._quantile(sums, normal_quantile(alpha)[..., self._kind])
             return np.where(looks, np.sqrt(chi_square / limit), 0.0)
 
         return self._at_budgets(ratio, spent)
@@ -116,10 +116,10 @@ class Limits:
         """Variance of statistics of so many independent events, the baseline's own uncertainty in it."""
         return np.asarray(1 / independent + factors / np.maximum(self._null.events, 1e-9), dtype=np.float64)
 
-    def _quantile(self, total: Floats, squares: Floats, z: Floats) -> Floats:
+    def _quantile(self, sums: Powers, z: Floats) -> Floats:
         # Where there is nothing to sum, any quantile will do.
-        total, squares = (np.where(total > 0, each, 1.0) for each in (total, squares))
-        return weighted_chi_square_quantile(total, squares, np.full_like(total, self.floor**2), z)
+        total, squares, cubes = (np.where(sums[0] > 0, each, 1.0) for each in sums)
+        return weighted_chi_square_quantile((total, squares, cubes), np.full_like(total, self.floor**2), z)
 
     def _at_budgets(self, ratio: Callable[[Floats], Floats], spent: Spent) -> Ratios:
         """What ``ratio`` makes of the probabilities of each kind of rows. Shape (…, kinds)."""
@@ -127,6 +127,11 @@ class Limits:
         times = spent.elapsed_us[..., None] * (self._share / statistics)
         found = [ratio(np.clip(budget * times, 1e-290, MOST_LIKELY)) for budget in self._budgets]
         return found[0], found[-1] >= 1
+
+
+def _powers(values: Floats, there: NDArray[np.bool_]) -> Powers:
+    squares = values * values
+    return _sum(values, there), _sum(squares, there), _sum(squares * values, there)
 
 
 def _sum(values: Floats, there: NDArray[np.bool_]) -> Floats:

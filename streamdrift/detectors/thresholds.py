@@ -55,13 +55,17 @@ def noncentral_chi_square_quantile(df: Floats, noncentrality: Floats, z: Floats)
     return quantile
 
 
-def weighted_chi_square_quantile(total: Floats, total_of_squares: Floats, floor: Floats, z: Floats) -> Floats:
-    """The quantile of Σ vᵢχ²₁ shifted by an effect of ``floor``, from Σvᵢ and Σvᵢ², at the probability of ``z``.
+def weighted_chi_square_quantile(sums: tuple[Floats, Floats, Floats], floor: Floats, z: Floats) -> Floats:
+    """The quantile of Σ vᵢχ²₁ shifted by an effect of ``floor``, from Σvᵢ, Σvᵢ² and Σvᵢ³, at the probability of ``z``.
 
-    A scaled χ² of the same mean and variance stands in: a = Σv²/Σv, df = (Σv)²/Σv².
+    A scaled χ² stands in: a·χ² of Σv/a degrees of freedom, a = Σv³/Σv². Far out a sum is as large as its largest terms
+    make it, so a scale that leans to these is nearly right, between 1e-5 and 1e-7, for weights as they are in
+    autocorrelated traffic: (19, 8, 4, 3, and 24 times 2) give a tail of 0.6 to 1.2 of the wanted one. The scale that
+    Satterthwaite takes, Σv²/Σv, gives the variance its due and a tail of 46 to 550 times the wanted one.
 
-    Source: Satterthwaite 1946, "An approximate distribution of estimates of variance components".
+    Source: Satterthwaite 1946, "An approximate distribution of estimates of variance components", for the idea.
     """
-    scale = total_of_squares / total
+    total, squares, cubes = sums
+    scale = cubes / squares
     quantile: Floats = scale * noncentral_chi_square_quantile(total / scale, floor / scale, z)
     return quantile

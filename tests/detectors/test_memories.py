@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -60,7 +62,7 @@ def test_it_is_looked_at_each_time_that_it_has_passed_twice() -> None:
 def test_the_ladder_has_two_steps_at_least_and_goes_no_further_than_asked_for(longest: float) -> None:
     lengths = ladder(longest)
     assert lengths[:2] == [64.0, 256.0]
-    assert all(b == 4 * a for a, b in zip(lengths, lengths[1:], strict=False))
+    assert all(b == 4 * a for a, b in itertools.pairwise(lengths))
     assert lengths[-1] <= max(longest, 256.0) < 4 * lengths[-1] + 1
 
 
