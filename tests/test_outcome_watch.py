@@ -162,7 +162,7 @@ def test_windows_recover_and_say_so() -> None:
 
 def test_labels_in_another_mix_are_an_incident_of_their_own() -> None:
     plan = replace(PLAN, label_delay_us=TICK_US)
-    usual = Measured(BINARY, {}, LabelDistribution(1_000, {"fraud": 20, "legit": 980}))
+    usual = Measured(BINARY, {}, LabelDistribution(1_000, {"fraud": 100, "legit": 900}))
     subject = watch(replace(CONFIG, plan=plan, measured={"7": usual}))
     alerts = lived(subject, ticks(World.of(seed=6, days=9, recovers=False)))
     [started] = [a for a in alerts if a.phase == "started" and a.data["kind"] == "label_drift"]

@@ -394,7 +394,8 @@ class Shape:
 
     def _finding(self, row: int, ratio: float, onset: int) -> Finding:
         """What is to be said of a row. What began with the first event began before it."""
-        if not self.calibrated and self._alarm[row] and onset * self._ticks.length_us == self._start_us:
+        before_monitoring = bool(self._alarm[row]) and onset * self._ticks.length_us == self._start_us
+        if before_monitoring and not self.calibrated:
             self._skewed[row] = True
         is_skew = not self.calibrated and bool(self._skewed[row])
         return Finding(
@@ -403,7 +404,7 @@ class Shape:
             self.calibrated,
             bool(self._alarm[row]),
             ratio,
-            None if is_skew else onset,
+            None if is_skew or before_monitoring else onset,
             None,
             bool(self._confirmed[row]),
         )
