@@ -115,7 +115,9 @@ def test_numbers_as_they_were_are_no_drift(table: Measured | None) -> None:
 
 @pytest.mark.parametrize("table", [None, CLASSES])
 def test_twice_as_many_frauds_are_told_of_with_their_shares(table: Measured | None) -> None:
-    found = run(table, [classes(i) for i in range(BEFORE)] + [classes(i, fraud=0.25) for i in range(BEFORE, BEFORE + 6)])
+    found = run(
+        table, [classes(i) for i in range(BEFORE)] + [classes(i, fraud=0.25) for i in range(BEFORE, BEFORE + 6)]
+    )
     assert BEFORE <= alarms(found, "label_drift")[0] <= BEFORE + 2
     assert not alarms(found, "concept_drift")
     seen = first(found, "label_drift").contribution
@@ -127,7 +129,9 @@ def test_twice_as_many_frauds_are_told_of_with_their_shares(table: Measured | No
 
 
 def test_a_class_that_the_table_does_not_know_is_named() -> None:
-    found = run(CLASSES, [classes(i) for i in range(BEFORE)] + [classes(i, odd=0.05) for i in range(BEFORE, BEFORE + 6)])
+    found = run(
+        CLASSES, [classes(i) for i in range(BEFORE)] + [classes(i, odd=0.05) for i in range(BEFORE, BEFORE + 6)]
+    )
     seen = first(found, "label_drift").contribution
     assert seen is not None
     assert seen.data["detector"] == "unseen_rate"
@@ -136,7 +140,9 @@ def test_a_class_that_the_table_does_not_know_is_named() -> None:
 
 @pytest.mark.parametrize("table", [None, CLASSES])
 def test_more_errors_are_concept_drift_in_words_of_right_and_wrong(table: Measured | None) -> None:
-    found = run(table, [classes(i) for i in range(BEFORE)] + [classes(i, wrong=0.15) for i in range(BEFORE, BEFORE + 6)])
+    found = run(
+        table, [classes(i) for i in range(BEFORE)] + [classes(i, wrong=0.15) for i in range(BEFORE, BEFORE + 6)]
+    )
     assert not alarms(found, "label_drift")
     of_errors = [
         each.contribution
@@ -164,7 +170,9 @@ def test_fewer_errors_are_nobodys_alarm() -> None:
 @pytest.mark.parametrize("table", [None, VALUES])
 def test_a_shift_of_numbers_is_told_of_in_their_own_unit_until_it_ends(table: Measured | None) -> None:
     shifted = [values(i, mean=105.0) for i in range(BEFORE, BEFORE + 10)]
-    found = run(table, [values(i) for i in range(BEFORE)] + shifted + [values(i) for i in range(BEFORE + 10, BEFORE + 30)])
+    found = run(
+        table, [values(i) for i in range(BEFORE)] + shifted + [values(i) for i in range(BEFORE + 10, BEFORE + 30)]
+    )
     at = alarms(found, "label_drift")
     assert BEFORE <= at[0] <= BEFORE + 2
     assert at[-1] < BEFORE + 15, "it ends"

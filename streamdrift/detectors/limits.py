@@ -54,7 +54,7 @@ class Limits:
     """Thresholds of all rows against one ``Null``. Each row has its share of the budget, which its statistics share."""
 
     def __init__(self, null: Null, sensitivity: Sensitivity, shares: Floats) -> None:
-        self._null = null
+        self.null = null
         self.floor = float(np.sqrt(np.expm1(sensitivity.minimum_effect)))
         """The smallest effect that matters, as the root of χ²: of PSI that is √(e^PSI - 1)."""
         self._budgets = tuple(dict.fromkeys((sensitivity.false_alarms, sensitivity.warnings)))
@@ -71,7 +71,7 @@ class Limits:
 
         ``factors``: φ, shape (…, 5, rows).
         """
-        null, there = self._null, self._null.contrasted
+        null, there = self.null, self.null.contrasted
         factors = factors[..., :CONTRASTS, :]
         independent = np.maximum(events, 1e-9)[..., None, :] / factors
         variance = self._variance(independent, factors)
@@ -94,7 +94,7 @@ class Limits:
 
     def of_chi_square(self, chi_square: Floats, events: Floats, factors: Floats, spent: Spent) -> Ratios:
         """Evidence in X of ``events``, both of shape (…, rows)."""
-        null, there = self._null, self._null.contrasted
+        null, there = self.null, self.null.contrasted
         independent = np.maximum(events, 1e-9)[..., None, :] / factors
         variance = self._variance(independent, factors)
         of_contrasts, of_all = variance[..., :CONTRASTS, :], variance[..., CONTRASTS, :]
@@ -114,7 +114,7 @@ class Limits:
 
     def _variance(self, independent: Floats, factors: Floats) -> Floats:
         """Variance of statistics of so many independent events, the baseline's own uncertainty in it."""
-        return np.asarray(1 / independent + factors / np.maximum(self._null.events, 1e-9), dtype=np.float64)
+        return np.asarray(1 / independent + factors / np.maximum(self.null.events, 1e-9), dtype=np.float64)
 
     def _quantile(self, sums: Powers, z: Floats) -> Floats:
         # Where there is nothing to sum, any quantile will do.

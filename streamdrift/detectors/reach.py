@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamdrift.detectors.contrasts import CONTRASTS
+from streamdrift.detectors.limits import Limits, Spent
+from streamdrift.detectors.memories import BETWEEN_LOOKS
+from streamdrift.detectors.overdispersion import UNMEASURED
+from streamdrift.detectors.spans import LOOKS
+from streamdrift.sensitivity import Sensitivity
+
 Floats = NDArray[np.float64]
+
+LARGEST: Final = 30.0
+"""Largest change that is thought of, as the root of χ²."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +59,54 @@ def root(ratio: Callable[[Floats], Floats], low: Floats, high: Floats) -> Floats
         reached = ratio(middle) >= 1
         low, high = np.where(reached, low, middle), np.where(reached, middle, high)
     return np.where(np.isfinite(found), high, np.inf)
+
+
+def shape_reach(
+    limits: Limits,
+    sensitivity: Sensitivity,
+    lengths: tuple[Floats, Floats],
+    factors: Floats,
+    column: int,
+    events_per_us: float,
+    within_us: int,
+) -> ShapeReach:
+    """The smallest change of a column that ``shape`` would see within a time, at so many events a microsecond.
+
+    ``lengths``: of its spans and of its memories, in events; ``factors``: φ, shape (memories, 5, rows).
+    """
+    spans, memories = lengths
+    extents = np.concatenate((spans, 2 * memories))
+    looks = np.repeat((LOOKS, 1 / BETWEEN_LOOKS), (len(spans), len(memories)))
+    between_us = extents / looks / max(events_per_us, 1e-12)
+    came = max(events_per_us * within_us, 1.0)
+    filled = np.minimum(came / extents, 1.0)
+    on_spans, on_memories = np.split(np.arange(len(extents)), [len(spans)])
+    # Without any traffic to measure it on, events are taken to be independent.
+    factors = np.where(factors == UNMEASURED, 1.0, factors)
+    rows, of_spans = factors.shape[-1], np.repeat(np.arange(len(memories)), len(spans) // len(memories))
+    worth = np.repeat(extents[:, None], rows, axis=1)
+
+    def of_shift(sizes: Floats) -> Floats:
+        contrast = np.zeros((len(spans), CONTRASTS, rows))
+        contrast[:, 0] = (sizes * filled[on_spans])[:, None]
+        spent = Spent(between_us[on_spans], len(spans), len(memories))
+        return limits.of_contrasts(contrast, worth[on_spans], factors[of_spans], spent)[0][:, column]
+
+    def of_any(sizes: Floats) -> Floats:
+        chi_square = np.repeat(((sizes * filled[on_memories]) ** 2)[:, None], rows, axis=1)
+        chi_square = chi_square + limits.null.freedom / worth[on_memories]
+        spent = Spent(between_us[on_memories], len(spans), len(memories))
+        return limits.of_chi_square(chi_square, worth[on_memories], factors, spent)[0][:, column]
+
+    shifts = root(of_shift, np.zeros(len(spans)), np.full(len(spans), LARGEST))
+    others = root(of_any, np.zeros(len(memories)), np.full(len(memories), LARGEST))
+    sizes = np.concatenate((shifts, others))
+    best = int(sizes.argmin())
+    floor = sensitivity.minimum_effect
+    return ShapeReach(
+        floor,
+        float(np.sqrt(floor)),
+        float(np.log1p(sizes[best] ** 2)),
+        float(sizes[best]) if limits.null.contrasted[0, column] else None,
+        int(min(extents[best], came)),
+    )

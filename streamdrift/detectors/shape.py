@@ -61,24 +61,19 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from streamdrift.detectors import skew
 from streamdrift.detectors.contrasts import CONTRASTS
 from streamdrift.detectors.detector import Finding, Ticks
+from streamdrift.detectors.factors import Factors, FactorsState
 from streamdrift.detectors.limits import Limits, Spent
-from streamdrift.detectors.memories import BETWEEN_LOOKS, Memories, MemoriesState, ladder
+from streamdrift.detectors.memories import Memories, MemoriesState, ladder
 from streamdrift.detectors.nulls import Binning, Null
-from streamdrift.detectors.overdispersion import (
-    FIRST_MEASURE,
-    UNMEASURED,
-    Overdispersion,
-    OverdispersionState,
-    Pane,
-    PaneState,
-)
-from streamdrift.detectors.reach import ShapeReach, root
+from streamdrift.detectors.reach import ShapeReach, shape_reach
 from streamdrift.detectors.season import Season, SeasonState
-from streamdrift.detectors.spans import LOOKS, Spans, SpansState
+from streamdrift.detectors.skew import Skew, SkewState
+from streamdrift.detectors.spans import Spans, SpansState
 from streamdrift.errors import StateError
-from streamdrift.packing import pack, pack_floats, unpack, unpack_floats
+from streamdrift.packing import pack_floats, unpack_floats
 from streamdrift.sensitivity import Sensitivity
 from streamdrift.windows import Reference, Window
 
@@ -92,17 +87,11 @@ LEAST_LONGEST: Final = 4_096.0
 """Bounds of the longest memory, in events."""
 RECOVERED: Final = 0.5
 """Share of the threshold below which an alarm ends."""
-ENOUGH_PANES: Final = 3
-"""Panes from which φ is measured anew once it is known."""
 SPANS: Final = (1.0, 1.5, 2.0, 3.0)
 """Lengths of spans for each memory, in its own: so that one of them fits most changes."""
 PLACES: Final = len(SPANS) + 1
 """Spans, and the memory itself."""
 HOUR_US: Final = 3_600_000_000
-SKEW_ENDS: Final = 0.25
-"""Share of its size, as χ², below which skew has ended."""
-LEAST_FOR_SKEW: Final = 1_024.0
-"""Events of a memory in which that may be seen."""
 
 
 class Shape:
@@ -117,16 +106,15 @@ class Shape:
         self._ticks = ticks
         self._sensitivity = sensitivity
         self._binning = Binning(reference)
-        self._baseline = self._binning.reduce(reference.window.counts)
-        self._null = Null(self._baseline, self._binning)
+        baseline = self._binning.reduce(reference.window.counts)
+        self._null = Null(baseline, self._binning)
+        self._skew = Skew(self._null, baseline)
         rows, bins = self._null.shares.shape
         longest = float(np.clip(MEMORY_PER_BASELINE * self._null.events.max(initial=0), LEAST_LONGEST, LONGEST))
         lengths = ladder(longest)
         self._memories = Memories(lengths, rows, bins)
         self._spans = Spans([length * part for length in lengths for part in SPANS], rows, CONTRASTS)
-        self._dispersion = Overdispersion(len(lengths), CONTRASTS + 1, rows)
-        self._factors = np.full((len(lengths), CONTRASTS + 1, rows), UNMEASURED)
-        """φ of each contrast, and of X, at each memory."""
+        self._factors = Factors(self._null, len(lengths), sensitivity.warm_up)
         shares = sensitivity.shares([column.name for column in reference.grid.columns])
         self._limits = Limits(self._null, sensitivity, shares)
         self.calibrated = False
@@ -144,13 +132,6 @@ class Shape:
         """Of a column in alarm, how many events had come before the change."""
         self._ended = np.zeros(rows, dtype=np.bool_)
         """Which alarms ended in this tick: what was seen before says nothing of these columns any more."""
-        self._skewed = np.zeros(rows, dtype=np.bool_)
-        self._live = np.zeros((rows, bins))
-        """Counts of all live events until it is calibrated; then of those that skewed columns are compared with."""
-        self._skew_size = np.zeros(rows)
-        """χ² between these and the baseline."""
-        self._next_measure = FIRST_MEASURE
-        self._pane = Pane(np.zeros((rows, bins), np.float32), np.zeros(rows))
         self._seasons = (Season(24, HOUR_US, rows), Season(7, 24 * HOUR_US, rows))
         """By the hour of the day, and what is left by the day of the week."""
 
@@ -168,28 +149,27 @@ class Shape:
             return []
         now_us = self._ticks.end_us(tick)
         if self._start_us is None:
-            self._start_us = self._pane.start_us = tick * self._ticks.length_us
+            self._start_us = tick * self._ticks.length_us
             self._looked_us[:] = self._start_us
-            self._dispersion.begin_pane()
+            self._factors.begin(self._start_us)
         self._ended[:] = False
         self._take(tick, window)
         findings = [*self._look_at_spans(now_us), *self._look_at_memories(now_us)]
         if not self.calibrated:
             self._calibrate(now_us)
-        if self._pane.is_over(now_us, self._sensitivity.warm_up):
-            self._begin_pane(now_us)
+        self._factors.close(now_us, calibrated=self.calibrated)
         return findings
 
     def _take(self, tick: int, window: Window) -> None:
         counts = self._binning.reduce(window.counts)
         totals = counts.sum(axis=1)
         if not self.calibrated:
-            self._live += counts
+            self._skew.gather(counts)
         left, contrast = self._without_season(tick, counts.astype(np.float32), totals.astype(np.float32))
         self._events += window.events
         self._memories.add(left, totals, window.events)
         self._spans.add(tick, contrast, totals.astype(np.float32), window.events)
-        self._pane.add(left, totals, window.events)
+        self._factors.take(left, totals, window.events)
 
     def _without_season(
         self, tick: int, counts: NDArray[np.float32], totals: NDArray[np.float32]
@@ -206,50 +186,19 @@ class Shape:
             return counts, contrast
         if not known:
             # What was measured had the season in it: until it is measured anew, that holds.
-            self._dispersion.begin_anew()
             elapsed_us = max(start_us - (self._start_us or 0), 1)
-            self._pane.begin_anew(start_us, self._sensitivity.warm_up, self._events * 24 * HOUR_US / elapsed_us)
+            self._factors.begin_anew(start_us, self._events * 24 * HOUR_US / elapsed_us)
         return counts - totals[:, None] * self._null.profile(expected), contrast - expected * totals
 
     # Calibration
 
-    def _begin_pane(self, now_us: int) -> None:
-        if self.calibrated and self._dispersion.known and self._dispersion.panes >= ENOUGH_PANES:
-            self._factors = self._measured_factors()
-        self._pane.begin(now_us, longer=self._dispersion.begin_pane())
-
-    def _measured_factors(self) -> Floats:
-        components = np.ones((len(self._memories.lengths), CONTRASTS + 1, len(self._alarm)))
-        components[:, CONTRASTS] = np.maximum(self._null.freedom / 4, 1.0)
-        # Rounded as a snapshot keeps them, which therefore changes nothing.
-        factors = self._dispersion.factors(components, cautious=not self.calibrated)
-        return factors.astype(np.float32).astype(np.float64)
-
-    def _measure(self, due: Sequence[tuple[int, float]], shares: NDArray[np.float32], effective: Floats) -> None:
-        """How far memories are from the mean of their pane, over what independent events would give."""
-        settled = [i for i, (memory, _) in enumerate(due) if self._pane.is_settled(self._memories.lengths[memory])]
-        if not settled:
-            return
-        totals, freedom, worth = self._pane.totals, self._null.freedom, effective[settled]
-        usable = (totals >= 2 * worth) & (worth > 0) & ~self._alarm & (freedom > 0)
-        expected = np.where(usable, 1 / np.where(usable, worth, 1.0) - 1 / np.where(usable, totals, 2.0), 1.0)
-        moved = shares[settled] - (self._pane.counts / np.maximum(totals, 1.0)[:, None]).astype(np.float32)
-        contrast = self._null.contrast(moved).astype(np.float64)
-        chi_square = self._null.chi_square(moved) / np.maximum(freedom, 1.0)
-        squares = np.concatenate((contrast**2, chi_square[:, None]), axis=1) / expected[:, None]
-        for i, of_memory, usable_rows in zip(settled, squares, usable, strict=True):
-            memory, events = due[i]
-            self._dispersion.add(memory, of_memory, usable_rows, events / (2 * float(self._memories.lengths[memory])))
-
     def _calibrate(self, now_us: int) -> None:
-        """Measure φ now and then, and begin to watch when the warm-up is over."""
+        """Begin to watch when the warm-up is over."""
         elapsed_us = now_us - (self._start_us or 0)
-        is_over = self._sensitivity.warm_up.is_over(self._events, elapsed_us)
-        if is_over:
+        if self._sensitivity.warm_up.is_over(self._events, elapsed_us):
             self._begin_watching(now_us, elapsed_us)
-        elif self._events >= self._next_measure and self._dispersion.known:
-            self._next_measure = 2 * self._events
-            self._factors = self._measured_factors()
+        else:
+            self._factors.warm_up(self._events)
 
     def _begin_watching(self, now_us: int, elapsed_us: int) -> None:
         """Keep the memories that suit this traffic, and compare what is skewed with its live self."""
@@ -262,43 +211,23 @@ class Shape:
         places = np.concatenate((np.repeat(chosen, len(SPANS)), chosen))
         self._ends_in = np.minimum(np.cumsum(places)[self._ends_in] - places[self._ends_in], places.sum() - 1)
         self._memories.keep(chosen)
-        self._dispersion.keep(chosen)
         self._spans.keep(np.repeat(chosen, len(SPANS)))
-        self._factors = self._factors[chosen]
-        if self._dispersion.known or elapsed_us >= sensitivity.warm_up.at_most_us:
-            # So few events in all that time are far apart, and taken to be independent.
-            self._factors = self._measured_factors()
+        self._factors.end_warm_up(chosen, sparse=elapsed_us >= sensitivity.warm_up.at_most_us)
         self._looked_us = np.full(PLACES * int(chosen.sum()), now_us)
         self._ratios = np.zeros((len(self._looked_us), len(self._alarm)), dtype=np.float32)
-        self._skew_size[:] = self._skew_of(self._live)
-        self._null.replace(self._skewed, self._live)
-        self._spans.forget(self._skewed)
-        self._alarm &= ~self._skewed
+        self._skew.end_warm_up()
+        self._spans.forget(self._skew.rows)
+        self._alarm &= ~self._skew.rows
         self._confirmed &= self._alarm
-        self._live[~self._skewed] = 0.0
-
-    def _skew_of(self, counts: Floats) -> Floats:
-        """How far counts are from the baseline, as χ² without its bias. Shapes (rows, bins) to (rows,)."""
-        totals = np.maximum(counts.sum(axis=1), 1.0)
-        used = self._baseline > 0
-        p = self._baseline / np.maximum(self._baseline.sum(axis=1, keepdims=True), 1.0)
-        moved = counts / totals[:, None] - p
-        size = np.where(used, moved**2 / np.where(used, p, 1.0), 0.0).sum(axis=1)
-        return np.asarray(size - self._null.freedom / totals, dtype=np.float64)
 
     def _end_skew(self, memory: int) -> Iterator[Finding]:
         """Columns that are close to their baseline again are compared with it again."""
         lengths = self._memories.lengths
-        if not self._skewed.any() or lengths[memory] < min(LEAST_FOR_SKEW, float(lengths[-1])):
+        if not self._skew.rows.any() or lengths[memory] < min(skew.LEAST, float(lengths[-1])):
             return
-        size = self._skew_of(self._memories.sums[memory].astype(np.float64))
-        ends = (
-            self._skewed & (size < SKEW_ENDS * self._skew_size) & (self._memories.effective(memory) >= lengths[memory])
-        )
+        ends = self._skew.end(self._memories.sums[memory], self._memories.effective(memory) >= lengths[memory])
         if not ends.any():
             return
-        self._skewed &= ~ends
-        self._null.replace(ends, self._baseline)
         self._forget(ends)
         was = self._alarm & ends
         self._alarm &= ~ends
@@ -314,7 +243,7 @@ class Shape:
         if due:
             events = totals.astype(np.float64)
             contrast = sums / np.maximum(events, 1.0)[:, None, :]
-            factors = self._factors[np.asarray(due) // len(SPANS)]
+            factors = self._factors.values[np.asarray(due) // len(SPANS)]
             found = self._limits.of_contrasts(contrast, events, factors, self._spent(due, now_us))
             yield from self._decided_in(due, *found)
 
@@ -325,14 +254,15 @@ class Shape:
         memories = [memory for memory, _ in due]
         shares = np.array([self._memories.shares(memory) for memory in memories])
         effective = np.array([self._memories.effective(memory) for memory in memories])
-        self._measure(due, shares, effective)
+        lengths = self._memories.lengths.tolist()
+        self._factors.measure([(m, lengths[m], events) for m, events in due], shares, effective, ~self._alarm)
         if self.calibrated:
             for memory in memories:
                 yield from self._end_skew(memory)
         places = [len(self._spans.lengths) + memory for memory in memories]
         chi_square = self._null.chi_square(shares - self._null.shares)
         spent = self._spent(places, now_us)
-        found = self._limits.of_chi_square(chi_square, effective, self._factors[memories], spent)
+        found = self._limits.of_chi_square(chi_square, effective, self._factors.values[memories], spent)
         yield from self._decided_in(places, *found)
 
     def _spent(self, places: Sequence[int], now_us: int) -> Spent:
@@ -389,15 +319,15 @@ class Shape:
                 self._began_at[row] = self._events - age
             yield self._finding(row, float(ratios[row]), onset)
         if ends.any():
-            self._skewed &= self.calibrated | ~ends
+            self._skew.rows &= self.calibrated | ~ends
             self._forget(ends)
 
     def _finding(self, row: int, ratio: float, onset: int) -> Finding:
         """What is to be said of a row. What began with the first event began before it."""
         before_monitoring = bool(self._alarm[row]) and onset * self._ticks.length_us == self._start_us
         if before_monitoring and not self.calibrated:
-            self._skewed[row] = True
-        is_skew = not self.calibrated and bool(self._skewed[row])
+            self._skew.rows[row] = True
+        is_skew = not self.calibrated and bool(self._skew.rows[row])
         return Finding(
             row,
             self.skew if is_skew else self.name,
@@ -429,45 +359,9 @@ class Shape:
 
         On average, of a change that is there from one event on to the next; chance may show it earlier or later.
         """
-        lengths = np.concatenate((self._spans.lengths, 2 * self._memories.lengths))
-        spans, rows = len(self._spans.lengths), len(self._alarm)
-        came = max(events_per_us * within_us, 1.0)
-        filled = np.minimum(came / lengths, 1.0)
-        between_us = (
-            lengths / np.repeat((LOOKS, 1 / BETWEEN_LOOKS), (spans, len(lengths) - spans)) / max(events_per_us, 1e-12)
-        )
-        on_spans, on_memories = (
-            Spent(between_us[part], spans, len(lengths) - spans) for part in (slice(spans), slice(spans, None))
-        )
-        worth = np.repeat(lengths[:, None], rows, axis=1)
-
-        # Without any traffic to measure it on, events are taken to be independent.
-        factors = np.where(self._factors == UNMEASURED, 1.0, self._factors)
-        of_spans = np.arange(spans) // len(SPANS)
-
-        def of_shift(sizes: Floats) -> Floats:
-            contrast = np.zeros((spans, CONTRASTS, rows))
-            contrast[:, 0] = (sizes * filled[:spans])[:, None]
-            return self._limits.of_contrasts(contrast, worth[:spans], factors[of_spans], on_spans)[0][:, column]
-
-        def of_any(sizes: Floats) -> Floats:
-            chi_square = np.repeat(((sizes * filled[spans:]) ** 2)[:, None], rows, axis=1)
-            chi_square = chi_square + self._null.freedom / worth[spans:]
-            return self._limits.of_chi_square(chi_square, worth[spans:], factors, on_memories)[0][:, column]
-
-        largest = 30.0
-        shifts = root(of_shift, np.zeros(spans), np.full(spans, largest))
-        others = root(of_any, np.zeros(len(lengths) - spans), np.full(len(lengths) - spans, largest))
-        sizes = np.concatenate((shifts, others))
-        best = int(sizes.argmin())
-        ordered = bool(self._null.contrasted[0, column])
-        floor = self._sensitivity.minimum_effect
-        return ShapeReach(
-            floor,
-            float(np.sqrt(floor)),
-            float(np.log1p(sizes[best] ** 2)),
-            float(sizes[best]) if ordered else None,
-            int(min(lengths[best], came)),
+        lengths = self._spans.lengths, self._memories.lengths
+        return shape_reach(
+            self._limits, self._sensitivity, lengths, self._factors.values, column, events_per_us, within_us
         )
 
     # Snapshots
@@ -480,70 +374,51 @@ class Shape:
                 self._events,
                 self._memories.state(),
                 self._spans.state(),
-                self._dispersion.state(),
-                self._pane.state(),
+                self._factors.state(),
                 (self._seasons[0].state(), self._seasons[1].state()),
-                pack_floats(self._factors.astype(np.float32)),
                 self._looked_us.tolist(),
                 pack_floats(self._ratios),
                 self._alarm.tolist(),
                 self._confirmed.tolist(),
                 self._ends_in.tolist(),
                 self._began_at.tolist(),
-                self._skewed.tolist(),
-                pack(self._live[self._kept].astype(np.int64).ravel()),
-                self._skew_size.tolist(),
-                self._next_measure,
+                self._skew.state(warm_up=not self.calibrated),
             ),
             builtin_types=(bytes,),
         )
 
-    @property
-    def _kept(self) -> Mask:
-        """Rows whose live counts are needed."""
-        return self._skewed if self.calibrated else np.ones_like(self._skewed)
-
     def restore(self, state: object) -> None:
-        rows, bins = self._live.shape
+        rows = len(self._alarm)
         memories, spans = copy(self._memories), copy(self._spans)
-        dispersion, pane = copy(self._dispersion), copy(self._pane)
+        factors = copy(self._factors)
         seasons = copy(self._seasons[0]), copy(self._seasons[1])
         try:
             saved = msgspec.convert(state, _State, builtin_types=(bytes,))
             size = len(saved.memories.lengths)
-            factors = unpack_floats(saved.factors, (size, CONTRASTS + 1, rows), np.float32)
             ratios = unpack_floats(saved.ratios, (PLACES * size, rows), np.float32)
-            skewed = np.array(saved.skewed, np.bool_)
-            kept = skewed if saved.calibrated else np.ones(rows, np.bool_)
-            live = np.zeros((rows, bins))
-            live[kept] = unpack(saved.live).reshape(-1, bins)
-        except (msgspec.ValidationError, ValueError, IndexError) as error:
+        except (msgspec.ValidationError, ValueError) as error:
             raise StateError(f"{self.name}: {error}") from None
-        of_rows = (saved.alarm, saved.confirmed, saved.ends_in, saved.began_at, saved.skewed, saved.skew_size)
+        of_rows = (saved.alarm, saved.confirmed, saved.ends_in, saved.began_at)
         if any(len(each) != rows for each in of_rows) or not 0 <= min(saved.ends_in, default=0) <= max(
             saved.ends_in, default=0
         ) < max(PLACES * size, 1):
             raise StateError(f"{self.name}: the state is not of {rows} columns")
-        if len(saved.spans.lengths) != len(SPANS) * size or len(saved.looked_us) != PLACES * size:
+        of_memories = len(saved.spans.lengths) / len(SPANS), len(saved.looked_us) / PLACES, saved.factors.memories
+        if any(each != size for each in of_memories):
             raise StateError(f"{self.name}: the state is not of {size} memories")
         memories.restore(saved.memories)
         spans.restore(saved.spans)
-        dispersion.restore(saved.dispersion, size)
-        pane.restore(saved.pane)
+        factors.restore(saved.factors)
         for season, of_season in zip(seasons, saved.seasons, strict=True):
             season.restore(of_season)
+        self._skew.restore(saved.skew, warm_up=not saved.calibrated)
         self._seasons = seasons
-        self._memories, self._spans, self._dispersion, self._pane = memories, spans, dispersion, pane
+        self._memories, self._spans, self._factors = memories, spans, factors
         self.calibrated, self._start_us, self._events = saved.calibrated, saved.start_us, saved.events
-        self._factors, self._ratios = factors.astype(np.float64), ratios
+        self._ratios = ratios
         self._looked_us = np.array(saved.looked_us, dtype=np.int64)
         self._alarm, self._confirmed = np.array(saved.alarm, np.bool_), np.array(saved.confirmed, np.bool_)
         self._ends_in, self._began_at = np.array(saved.ends_in, np.int64), np.array(saved.began_at, np.int64)
-        self._skewed = skewed
-        self._skew_size, self._next_measure = np.array(saved.skew_size, np.float64), saved.next_measure
-        self._live = live
-        if self.calibrated:
-            self._null.replace(skewed, live)
 
 
 class _State(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -552,17 +427,12 @@ class _State(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
     events: int
     memories: MemoriesState
     spans: SpansState
-    dispersion: OverdispersionState
-    pane: PaneState
+    factors: FactorsState
     seasons: tuple[SeasonState, SeasonState]
-    factors: bytes
     looked_us: list[int]
     ratios: bytes
     alarm: list[bool]
     confirmed: list[bool]
     ends_in: list[int]
     began_at: list[int]
-    skewed: list[bool]
-    live: bytes
-    skew_size: list[float]
-    next_measure: int
+    skew: SkewState

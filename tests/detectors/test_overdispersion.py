@@ -50,7 +50,7 @@ def mean_factor(rho: float, a_tick: int, events: int, warm_up: int) -> float:
     for tick, window in enumerate(autocorrelated(of_normals, rho, a_tick, events // a_tick)):
         shape.close(tick, window)
     assert shape.calibrated
-    return float(shape._factors[:, 0].max(axis=0).mean())
+    return float(shape._factors.values[:, 0].max(axis=0).mean())
 
 
 @pytest.mark.parametrize("a_tick", [50, 500, 4_000])
@@ -189,7 +189,7 @@ def test_both_go_on_from_their_state_and_refuse_that_of_others() -> None:
 
 def test_until_it_is_measured_a_large_factor_is_assumed() -> None:
     shape = Shape(reference(), Ticks(MINUTE), Sensitivity())
-    assert (shape._factors == UNMEASURED).all()
+    assert (shape._factors.values == UNMEASURED).all()
 
 
 def test_slow_traffic_is_taken_for_independent_when_its_time_is_over() -> None:
@@ -198,4 +198,4 @@ def test_slow_traffic_is_taken_for_independent_when_its_time_is_over() -> None:
     for hour, window in enumerate(autocorrelated(of_normals, 0.0, 2, 24 * 7)):
         shape.close(hour, window)
     assert shape.calibrated
-    assert (shape._factors == 1.0).all()
+    assert (shape._factors.values == 1.0).all()

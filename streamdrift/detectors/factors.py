@@ -1,0 +1,153 @@
+"""Factors: φ of every statistic of ``shape``, measured on live traffic, pane by pane (see ``overdispersion``).
+
+A memory that is looked at is compared with the mean of all that came in the present pane. In the warm-up factors are
+measured after 1,024 events, and again each time that as many have come; afterwards at the end of panes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdrift.detectors.contrasts import CONTRASTS
+from streamdrift.detectors.nulls import Null
+from streamdrift.detectors.overdispersion import (
+    FIRST_MEASURE,
+    UNMEASURED,
+    Overdispersion,
+    OverdispersionState,
+    Pane,
+    PaneState,
+)
+from streamdrift.errors import StateError
+from streamdrift.packing import pack_floats, unpack_floats
+from streamdrift.sensitivity import WarmUp
+
+ENOUGH_PANES: Final = 3
+"""Panes from which factors are measured anew after the warm-up."""
+_BINS_PER_SQUARE: Final = 4.0
+"""Bins of X that vary like one independent square, on the careful side."""
+
+Floats = NDArray[np.float64]
+
+
+class Factors:
+    """φ of the contrasts and of X, at each memory, for the rows of ``null``."""
+
+    def __init__(self, null: Null, memories: int, warm_up: WarmUp) -> None:
+        rows, bins = null.shares.shape
+        self._null = null
+        self._warm_up = warm_up
+        self._dispersion = Overdispersion(memories, CONTRASTS + 1, rows)
+        self._pane = Pane(np.zeros((rows, bins), np.float32), np.zeros(rows))
+        self._next_measure = FIRST_MEASURE
+        self.values = np.full((memories, CONTRASTS + 1, rows), UNMEASURED)
+        """Shape (memories, 5, rows)."""
+
+    def begin(self, start_us: int) -> None:
+        """The first pane begins."""
+        self._pane.start_us = start_us
+        self._dispersion.begin_pane()
+
+    def begin_anew(self, now_us: int, events: float) -> None:
+        """Measure on other values from now on; the next four panes are to see so many events, or a warm-up."""
+        self._dispersion.begin_anew()
+        self._pane.begin_anew(now_us, self._warm_up, events)
+
+    def take(self, counts: NDArray[np.float32], totals: Floats, events: int) -> None:
+        """What came in a tick. Shapes (rows, bins) and (rows,)."""
+        self._pane.add(counts, totals, events)
+
+    def measure(
+        self,
+        due: Sequence[tuple[int, float, float]],
+        shares: NDArray[np.float32],
+        effective: Floats,
+        usable: NDArray[np.bool_],
+    ) -> None:
+        """Take looks at memories: which, of what length, and the events since the last look at each.
+
+        ``shares`` and ``effective`` are those of the memories, shapes (looks, rows, bins) and (looks, rows); only the
+        ``usable`` rows, shape (rows,), tell what is usual.
+        """
+        settled = [i for i, (_, length, _) in enumerate(due) if self._pane.is_settled(length)]
+        if not settled:
+            return
+        totals, freedom, worth = self._pane.totals, self._null.freedom, effective[settled]
+        usable = (totals >= 2 * worth) & (worth > 0) & usable & (freedom > 0)
+        expected = np.where(usable, 1 / np.where(usable, worth, 1.0) - 1 / np.where(usable, totals, 2.0), 1.0)
+        moved = shares[settled] - (self._pane.counts / np.maximum(totals, 1.0)[:, None]).astype(np.float32)
+        contrast = self._null.contrast(moved).astype(np.float64)
+        chi_square = self._null.chi_square(moved) / np.maximum(freedom, 1.0)
+        squares = np.concatenate((contrast**2, chi_square[:, None]), axis=1) / expected[:, None]
+        for i, of_memory, usable_rows in zip(settled, squares, usable, strict=True):
+            memory, length, events = due[i]
+            self._dispersion.add(memory, of_memory, usable_rows, events / (2 * length))
+
+    def warm_up(self, events: int) -> None:
+        """So many events have come, and more are to come before anything is promised."""
+        if events >= self._next_measure and self._dispersion.known:
+            self._next_measure = 2 * events
+            self._estimate(cautious=True)
+
+    def end_warm_up(self, chosen: NDArray[np.bool_], *, sparse: bool) -> None:
+        """Let go of the memories that are not chosen. Shape (memories,).
+
+        ``sparse``: whether so few events came in all that time that they are taken to be independent.
+        """
+        self._dispersion.keep(chosen)
+        self.values = self.values[chosen]
+        if self._dispersion.known or sparse:
+            self._estimate()
+
+    def close(self, now_us: int, *, calibrated: bool) -> None:
+        """Begin another pane, if the present one is full."""
+        if not self._pane.is_over(now_us, self._warm_up):
+            return
+        if calibrated and self._dispersion.known and self._dispersion.panes >= ENOUGH_PANES:
+            self._estimate()
+        self._pane.begin(now_us, longer=self._dispersion.begin_pane())
+
+    def _estimate(self, *, cautious: bool = False) -> None:
+        components = np.ones_like(self.values)
+        components[:, CONTRASTS] = np.maximum(self._null.freedom / _BINS_PER_SQUARE, 1.0)
+        # Rounded as a snapshot keeps them, which therefore changes nothing.
+        self.values = self._dispersion.factors(components, cautious=cautious).astype(np.float32).astype(np.float64)
+
+    def state(self) -> FactorsState:
+        """Everything, to the bit."""
+        return FactorsState(
+            len(self.values),
+            self._dispersion.state(),
+            self._pane.state(),
+            pack_floats(self.values.astype(np.float32)),
+            self._next_measure,
+        )
+
+    def restore(self, state: FactorsState) -> None:
+        """Raises ``StateError`` for the state of other rows."""
+        _, tests, rows = self.values.shape
+        try:
+            values = unpack_floats(state.values, (state.memories, tests, rows), np.float32).astype(np.float64)
+        except ValueError as error:
+            raise StateError(f"factors do not fit {rows} rows: {error}") from None
+        dispersion, pane = copy(self._dispersion), copy(self._pane)
+        dispersion.restore(state.dispersion, state.memories)
+        pane.restore(state.pane)
+        self._dispersion, self._pane = dispersion, pane
+        self.values, self._next_measure = values, state.next_measure
+
+
+class FactorsState(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Factors in a snapshot."""
+
+    memories: int
+    dispersion: OverdispersionState
+    pane: PaneState
+    values: bytes
+    next_measure: int
