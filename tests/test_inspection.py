@@ -73,7 +73,7 @@ def calibrating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installation
 
 @pytest.fixture
 def watching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installation:
-    return Installation(tmp_path, 8_000).patch(monkeypatch)
+    return Installation(tmp_path, 12_000).patch(monkeypatch)
 
 
 def test_a_model_that_learns_has_no_grid_to_show(learning: Installation) -> None:

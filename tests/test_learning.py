@@ -117,13 +117,14 @@ class World:
     configured: Sequence[tuple[str, str]] = ()
     listed: Sequence[str] = ()
     max_models: int = 1_000
+    longest_us: int = 7 * DAY
 
     def __post_init__(self) -> None:
         self.fold = self.new_fold()
 
     def new_fold(self) -> PartitionFold:
         watch = WatchConfig(
-            MonitorConfig(TICK, 60 * MINUTE, RIVER, Sensitivity(warm_up=self.warm_up)),
+            MonitorConfig(TICK, 60 * MINUTE, RIVER, Sensitivity(warm_up=self.warm_up, longest_us=self.longest_us)),
             LearningConfig(self.warm_up, self.watched, frozenset({SCORE})),
         )
         config = FoldConfig(TICK, lambda _: watch, self.configured, {TOPIC}, self.max_models, self.listed)
@@ -518,8 +519,10 @@ def test_a_new_version_learns_for_itself_and_is_compared_with_the_one_before() -
     assert world.fold._watches[new].status().compared_with == status.compared_with
 
 
-def test_a_version_without_events_is_retired() -> None:
-    world = learned()
+@pytest.mark.parametrize(("days", "ended"), [(7, "no_data"), (60, "version_retired")])
+def test_a_version_without_events_is_retired(days: int, ended: str) -> None:
+    """Its incidents end with it, or before: when the longest memory has passed in silence."""
+    world = learned(longest_us=days * DAY)
     for i in range(12, 20):
         world.tick(T + i, kind="drift")
     world.save()
@@ -528,7 +531,7 @@ def test_a_version_without_events_is_retired() -> None:
     assert MODEL in world.fold.models
     world.apply(closing(T + 19 + month))
     assert MODEL not in world.fold.models
-    assert world.said[-1][2]["resolution"] == "version_retired"
+    assert world.said[-1][2]["resolution"] == ended
     assert world.news[-1] == News(MODEL)
     world.save()
     assert not [key for key in world.state if b"shop" in key]

@@ -228,10 +228,11 @@ def test_health_metrics_and_page_answer_while_the_service_runs(embedded_broker: 
         wait_for_records(service, 2_000)
         wait_until(lambda: _get(service.url + "/readyz")[0] == 200, PATIENCE, "the service should be ready")
         assert _get(service.url + "/livez")[0] == 200
+        closed = 'streamdrift_ticks_closed_total{model="fraud",model_version="7"}'
+        wait_until(lambda: closed in _get(service.url + "/metrics")[1], PATIENCE, "a tick should be closed")
         status, metrics = _get(service.url + "/metrics")
         assert status == 200
         assert f'streamdrift_records_consumed_total{{source="{site.source}"}} 2000.0' in metrics
-        assert 'streamdrift_ticks_closed_total{model="fraud",model_version="7"}' in metrics
         assert "fraud" in _get(service.url + "/")[1]
     if promtool := shutil.which("promtool"):
         subprocess.run([promtool, "check", "metrics"], input=metrics, text=True, check=True, capture_output=True)
@@ -300,7 +301,7 @@ def test_recent_traffic_is_promoted_to_the_baseline_of_a_running_service(
             "a snapshot with a window should be there",
         )
         shown = json.loads(show(settings, MODEL_ID, None, as_json=True, cluster=site.broker.cluster))
-        assert [(s["state"], s["baseline_id"]) for s in shown] == [("watching", configured.id)]
+        assert [(s["state"], s["baseline_id"]) for s in shown] == [("calibrating", configured.id)]
         said = promote(settings, model, window=True, cluster=site.broker.cluster)
         assert "takes effect" in said
         wait_until(

@@ -59,9 +59,13 @@ class Factors:
         self._dispersion.begin_anew()
         self._pane.begin_anew(now_us, self._warm_up, events)
 
-    def take(self, counts: NDArray[np.float32], totals: Floats, events: int) -> None:
-        """What came in a tick. Shapes (rows, bins) and (rows,)."""
-        self._pane.add(counts, totals, events)
+    def take(self, counts: NDArray[np.float32], totals: Floats, events: int, usable: NDArray[np.bool_]) -> None:
+        """What came in a tick; of ``usable`` rows it is usual. Shapes (rows, bins) and (rows,) twice."""
+        self._pane.add(np.where(usable[:, None], counts, np.float32(0)), np.where(usable, totals, 0.0), events)
+
+    def forget(self, rows: NDArray[np.bool_]) -> None:
+        """What came of some rows in the present pane is not usual. Shape (rows,)."""
+        self._pane.forget(rows)
 
     def measure(
         self,

@@ -79,6 +79,10 @@ class Pane:
         self.events += events
         self.ticks += 1
 
+    def forget(self, rows: NDArray[np.bool_]) -> None:
+        """Begin anew in some rows."""
+        self.counts[rows], self.totals[rows] = 0.0, 0.0
+
     def is_over(self, now_us: int, warm_up: WarmUp) -> bool:
         is_full = self.events * QUARTERS >= warm_up.events * self.quarters and self.ticks >= FEWEST_TICKS
         return is_full or (now_us - self.start_us) * QUARTERS >= warm_up.at_most_us * self.quarters

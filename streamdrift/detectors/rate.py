@@ -167,13 +167,13 @@ class Rate:
         self._on_the_way[self._on_the_way == NOT_YET] = tick
         successes, events = self._slots.reduce(window.counts)
         self._events += window.events
-        self._measure(successes, events, window.events)
         mean = self._update(successes, events, now_us)
         self._follow(successes, events)
         small = self._budget * (now_us - self._last_us)
         self._on_the_way[mean < np.maximum(small, SMALLEST) ** (1 - ON_THE_WAY)] = NOT_YET
         self._last_us = now_us
         findings = list(self._decided(tick, mean))
+        self._measure(successes, events, window.events)
         self._calibrate(now_us)
         return findings
 
@@ -207,14 +207,18 @@ class Rate:
         self._alarm = (self._alarm | begins) & ~ends
         self._confirmed = (self._confirmed | confirmed) & self._alarm
         self._evidence[:, ends] = 0.0
+        # A change would pass for variance, and the next one for usual.
+        self._pane.forget(begins)
+        self._memories.forget(ends)
         for stream in np.flatnonzero(begins | confirmed | ends).tolist():
             yield self._finding(stream, int(onset[stream]))
 
     # Calibration
 
     def _measure(self, successes: Floats, events: Floats, came: int) -> None:
-        self._memories.add(successes[:, None].astype(np.float32), events, came)
-        self._pane.add(successes[:, None].astype(np.float32), events, came)
+        counts = successes[:, None].astype(np.float32)
+        self._memories.add(counts, events, came)
+        self._pane.add(np.where(self._alarm[:, None], np.float32(0), counts), np.where(self._alarm, 0.0, events), came)
         rate = self._rate_of_pane()
         of_one = rate * (1 - rate)
         for memory, since in self._memories.due():

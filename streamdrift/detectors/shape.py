@@ -169,7 +169,7 @@ class Shape:
         self._events += window.events
         self._memories.add(left, totals, window.events)
         self._spans.add(tick, contrast, totals.astype(np.float32), window.events)
-        self._factors.take(left, totals, window.events)
+        self._factors.take(left, totals, window.events, ~self._alarm)
 
     def _without_season(
         self, tick: int, counts: NDArray[np.float32], totals: NDArray[np.float32]
@@ -318,6 +318,9 @@ class Shape:
             if begins[row]:
                 self._began_at[row] = self._events - age
             yield self._finding(row, float(ratios[row]), onset)
+        if begins.any():
+            # A change that is large enough would pass for variance, and the next one for usual.
+            self._factors.forget(begins)
         if ends.any():
             self._skew.rows &= self.calibrated | ~ends
             self._forget(ends)
