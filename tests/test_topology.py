@@ -27,6 +27,8 @@ from streamdrift.topology import TopologyDriver
 from tests.support import fraud
 
 TICK_US = 300_000_000
+WARM_UP = {"defaults.warm_up.events": 5_000}
+"""So that the unit bug begins after it."""
 
 
 def run(
@@ -53,7 +55,7 @@ def run(
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """The alerts of one partition, read in one go."""
-    configuration = fraud.settings(tmp_path_factory.mktemp("expected"))
+    configuration = fraud.settings(tmp_path_factory.mktemp("expected"), WARM_UP)
     events = fraud.fraud_events()
     return run(TopologyDriver(topology(configuration), batch_size=4_096), events, partitions=1, chunk=len(events))
 
@@ -72,7 +74,7 @@ def test_the_unit_bug_starts_and_resolves_an_incident(expected: list[dict[str, A
 def test_alerts_are_the_same_for_any_partitions_and_poll_sizes(
     tmp_path: Path, expected: list[dict[str, Any]], partitions: int, batch_size: int, chunk: int
 ) -> None:
-    driver = TopologyDriver(topology(fraud.settings(tmp_path)), partitions=partitions, batch_size=batch_size)
+    driver = TopologyDriver(topology(fraud.settings(tmp_path, WARM_UP)), partitions=partitions, batch_size=batch_size)
     assert run(driver, fraud.fraud_events(), partitions=partitions, chunk=chunk) == expected
 
 
@@ -80,12 +82,12 @@ def test_alerts_are_the_same_for_any_partitions_and_poll_sizes(
 def test_alerts_are_the_same_after_a_clean_stop_and_restart(
     tmp_path: Path, expected: list[dict[str, Any]], restart_after: int
 ) -> None:
-    driver = TopologyDriver(topology(fraud.settings(tmp_path)), partitions=3)
+    driver = TopologyDriver(topology(fraud.settings(tmp_path, WARM_UP)), partitions=3)
     assert run(driver, fraud.fraud_events(), partitions=3, restart_after=restart_after) == expected
 
 
 def test_after_a_crash_alerts_may_be_repeated_but_say_the_same(tmp_path: Path, expected: list[dict[str, Any]]) -> None:
-    driver = TopologyDriver(topology(fraud.settings(tmp_path)), partitions=3)
+    driver = TopologyDriver(topology(fraud.settings(tmp_path, WARM_UP)), partitions=3)
     events = fraud.fraud_events()
     for start in range(0, len(events), 1_500):
         for event in events[start : start + 1_500]:
@@ -106,7 +108,7 @@ def test_a_snapshot_older_than_the_committed_offset_is_folded_on_from_where_it_s
     tmp_path: Path, expected: list[dict[str, Any]]
 ) -> None:
     """A member that was taken for dead wrote its state over its successor's, which transactions alone could prevent."""
-    driver = TopologyDriver(topology(fraud.settings(tmp_path)), partitions=3, keep_log=True)
+    driver = TopologyDriver(topology(fraud.settings(tmp_path, WARM_UP)), partitions=3, keep_log=True)
     events = fraud.fraud_events()
     for event in events[:9_000]:
         driver.send(PREDICTIONS_TOPIC, event.value, partition=xxh3_64_intdigest(event.value) % 3)
@@ -160,7 +162,8 @@ def test_river_detects_what_it_detects_when_run_by_hand_on_the_sorted_series(
 ) -> None:
     events = fraud.fraud_events()
     by_hand, baseline = adwin_by_hand(events), watched == "with a baseline"
-    driver = TopologyDriver(topology(fraud.settings(tmp_path, baseline=baseline)), partitions=partitions)
+    learns_later = {"defaults.warm_up.events": 2 * len(events)}
+    driver = TopologyDriver(topology(fraud.settings(tmp_path, learns_later, baseline=baseline)), partitions=partitions)
     alerts = run(driver, events, partitions=partitions)
     (model,) = driver.detect.models.values()
     (river,) = model.river
