@@ -50,8 +50,8 @@ TICK_S: Final = 10
 RECORDS: Final = 4
 """Summary records of a model and tick."""
 SCRAPE_S: Final = 15
-PATTERNS: Final = 6
-"""Ticks of traffic that are drawn; further ones repeat them."""
+PATTERNS: Final = 60
+"""Ticks of traffic that are drawn; further ones repeat them. Of few, the noise would be drift when they come again."""
 WARM_UP: Final = range(-12 * 30, 0, 30)
 """Ticks before those that are measured: one in each pane, so that the hour's window is full, and everybody awake."""
 INPUT: Final = TopicPartition("predictions", 0)
