@@ -1,7 +1,7 @@
 """What a distribution is compared with: the baseline on the bins of the ``shape`` detector.
 
-Few, full bins: B = n₀/50, between 8 and 32, none with less than 0.2 % of the baseline. What was hardly ever seen is
-a matter of rates.
+Few, full bins: B = n₀/50, between 8 and 32, none with less than 0.2 % of the baseline or 10 events of it. What was
+hardly ever seen is a matter of rates.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ MOST_BINS: Final = 32
 PER_BIN: Final = 50
 """Baseline events for each bin, on average."""
 SMALLEST_SHARE: Final = 0.002
+FEWEST_IN_BIN: Final = 10.0
+"""Baseline events below which a bin is joined: its share is a guess, and X would wait for its share of live events."""
 
 
 class Binning:
@@ -66,7 +68,7 @@ def _joined(groups: NDArray[np.int64], counts: NDArray[np.int64], order: NDArray
     if not len(groups):
         return groups
     mass = np.bincount(groups, counts)
-    least = SMALLEST_SHARE * mass.sum()
+    least = max(SMALLEST_SHARE * mass.sum(), min(FEWEST_IN_BIN, mass.sum() / 2))
     number, filled = np.zeros(len(mass), dtype=np.int64), 0.0
     current = 0
     for group in order.tolist():
