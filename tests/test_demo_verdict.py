@@ -100,7 +100,7 @@ def test_an_alert_before_the_onset_is_unexpected_even_about_the_right_feature() 
     assert len(judged.unexpected) == 1
 
 
-def test_a_contributor_may_begin_in_the_window_that_holds_the_onset_but_not_before_it() -> None:
+def test_a_contributor_may_begin_a_window_before_the_onset_but_not_earlier() -> None:
     assert judge(alert(3, "amount", onset=-1)).passed
     assert len(judge(alert(3, "amount", onset=-1.1)).unexpected) == 1
 
@@ -193,6 +193,14 @@ def test_labels_may_tell_of_an_incident_hours_after_it_and_not_before() -> None:
     assert len(verdict((wrong,), [of_errors(-1, onset=-2)], WINDOW).unexpected) == 1
     assert len(verdict((wrong,), [of_errors(40, onset=39)], WINDOW).unexpected) == 1
     assert len(verdict((BUG,), late, WINDOW).unexpected) == 1
+
+
+def test_losses_tell_of_a_consequence_as_errors_do() -> None:
+    wrong = dataclasses.replace(BUG, explains=frozenset({"loss"}))
+    told = {**alert(19, "loss", onset=18, kind="concept_drift"), "incident_id": "i2"}
+    assert verdict((wrong,), [alert(3, "amount"), told], WINDOW).passed
+    assert len(verdict((wrong,), [{**told, "kind": "data_drift"}], WINDOW).unexpected) == 1
+    assert len(verdict((BUG,), [told], WINDOW).unexpected) == 1
 
 
 # ---- the document ----------------------------------------------------------------------------------------------------

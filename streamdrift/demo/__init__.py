@@ -56,7 +56,7 @@ from streamdrift.settings import Settings
 from streamdrift.status import ModelStatus, Snapshot
 
 WINDOW: Final = timedelta(minutes=95)
-"""Longest window of 1,000 events: at night there are 700 an hour, and a window ends with a tick."""
+"""How far off a detector may be in saying when a change began: 1,000 events, of which at night 700 come an hour."""
 DRAIN_LIMIT: Final = 60.0
 """Seconds for what is on its way when all is sent."""
 DRAIN_RESERVE: Final = 4.0

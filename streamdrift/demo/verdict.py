@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from streamdrift.generator import ScriptedIncident
-from streamdrift.generator.script import ERRORS
+from streamdrift.generator.script import ERRORS, LOSSES
 from streamdrift.incidents import DriftKind, Phase
 from streamdrift.metrics import METRICS
 
@@ -85,8 +85,8 @@ def verdict(
 ) -> Verdict:
     """Judge the alerts, in the order in which they were published. Resolved ones tell of nothing new.
 
-    ``window`` is the longest that a detector's window lasts: a change shows in the one that it falls into. ``requests``
-    are the messages on retraining.
+    ``window`` is how far off a detector may be in saying when a change began. ``requests`` are the messages on
+    retraining.
     """
     claims = [claim for alert in alerts if alert["phase"] in _SAYS_SOMETHING_NEW for claim in _claims(alert)]
     found: dict[str, datetime] = {}
@@ -166,8 +166,8 @@ def _finds(claim: _Claim, incident: ScriptedIncident) -> bool:
 def _explains(incident: ScriptedIncident, claim: _Claim, window: timedelta) -> bool:
     """Whether the contributor may be the incident, or its consequence.
 
-    A change cannot be told of before it happened. It began, as far as a detector can say, in a window that holds a
-    part of the incident; what labels say comes as late as they do.
+    A change cannot be told of before it happened. It began while the incident lasted, as far as a detector can say;
+    what labels say comes as late as they do.
     """
     window = LATE_LABELS if claim.alert["kind"] in _OF_LABELS else window
     return (
@@ -187,7 +187,7 @@ def _moves(incident: ScriptedIncident, claim: _Claim) -> bool:
 
 def _kind_of(feature: str, incident: ScriptedIncident) -> str:
     """The kind of the alert that tells of a consequence."""
-    if feature == ERRORS:
+    if feature in {ERRORS, LOSSES}:
         return str(DriftKind.CONCEPT_DRIFT)
     if feature in METRICS:
         return str(DriftKind.PERFORMANCE)

@@ -10,9 +10,11 @@ from streamdrift.generator.effects import Effect, FraudMoves, GoesMissing, NewCa
 from streamdrift.generator.pace import HOUR_US, SECOND_US, Pace, from_us, to_us
 
 EVENTS_PER_HOUR: Final = 1000
-"""Mean over the day: about one alarm window (1,000 events) an hour."""
+"""Mean over the day."""
 ERRORS: Final = "error"
 """What alerts call the stream of a model's errors."""
+LOSSES: Final = "loss"
+"""What alerts call the stream of how far a model's probabilities were off."""
 MOVED: Final = FraudMoves(per_sd=-2.0, constant=1.0)
 SPAN: Final = timedelta(days=4)
 """Event time from the first event to the last: 96,000 events."""
@@ -68,11 +70,11 @@ class _Entry:
     explains: frozenset[str] = frozenset()
 
 
-# An alarm takes three windows of 1,000 events in a row, behind the one in which the incident begins: up to 4,400
-# events. Recovery takes as long, so at least nine hours of quiet follow each incident that features show.
-# `missing_device_age` and `new_device_os` overlap: one app release, two symptoms, to be told as one. Wrong amounts and
-# wrong scores make the model wrong, so errors tell of them too, once labels have come; that is over when fraud moves.
-_SCORED: Final = frozenset({"prediction.score", "prediction.label", ERRORS})
+# What is watched by its errors is told of once labels have come. At least nine hours of quiet follow each incident that
+# features show, so that all that remembers it has forgotten it. `missing_device_age` and `new_device_os` overlap: one
+# app release, two symptoms, to be told as one. Wrong amounts and wrong scores make the model wrong, so errors and
+# losses tell of them too; that is over when fraud moves.
+_SCORED: Final = frozenset({"prediction.score", "prediction.label", ERRORS, LOSSES})
 _TIMETABLE: Final = (
     _Entry("unit_bug", "data_drift", "amount", 8, 17, 6_000, Scaled("amount", 100.0), "eu", _SCORED),
     _Entry(
@@ -85,7 +87,7 @@ _TIMETABLE: Final = (
         "slow_sessions", "data_drift", "session.duration_s", 61, 75, 10_000,
         Scaled("session.duration_s", 2.5, ramp_hours=6),
     ),
-    _Entry("fraud_moves", "concept_drift", ERRORS, 62, 96, 10_000, MOVED, explains=frozenset({"recall"})),
+    _Entry("fraud_moves", "concept_drift", ERRORS, 62, 96, 10_000, MOVED, explains=frozenset({"recall", LOSSES})),
 )  # fmt: skip
 NEXT_VERSION: Final = "8"
 ROLLOUT_HOUR: Final = 84

@@ -140,7 +140,7 @@ def test_the_region_of_the_unit_bug_has_a_quarter_of_the_traffic() -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("incident", VISIBLE, ids=lambda incident: incident.id)
-def test_an_incident_is_far_beyond_the_threshold_in_every_window(incident: ScriptedIncident, seed: int) -> None:
+def test_an_incident_is_a_large_change_in_every_window(incident: ScriptedIncident, seed: int) -> None:
     # A shift over hours needs its time to grow.
     first_us = to_us(incident.onset) + (3 * HOUR_US if incident.id == "slow_sessions" else 0)
     seen = [
@@ -154,8 +154,8 @@ def test_an_incident_is_far_beyond_the_threshold_in_every_window(incident: Scrip
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_nothing_that_the_script_does_not_explain_comes_near_an_alarm(seed: int) -> None:
-    near = [
+def test_nothing_that_the_script_does_not_explain_changes_even_moderately(seed: int) -> None:
+    moved = [
         (name, window)
         for name in trained(seed).keys() - CONTROLS
         for window in windows(seed, name)
@@ -167,7 +167,7 @@ def test_nothing_that_the_script_does_not_explain_comes_near_an_alarm(seed: int)
             for incident in SCRIPT.values()
         )
     ]
-    assert len(near) <= 1, "an alarm needs three in a row"
+    assert len(moved) <= 1, "more than one by chance"
 
 
 def outcomes(script: tuple[ScriptedIncident, ...]) -> dict[bytes, bool]:
