@@ -6,13 +6,14 @@ its onset: at each pane of the window that is shown.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from streamdrift.detectors import build
-from streamdrift.detectors.detector import Finding, Ticks
+from streamdrift.detectors.detector import Detector, Finding, Ticks
 from streamdrift.errors import StateError
 from streamdrift.published import PublishedWindow
 from streamdrift.sensitivity import Sensitivity
@@ -29,13 +30,13 @@ class _Alarm(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
     onset: int | None
     confirmed: bool
 
-    def finding(self, window: Window) -> Finding:
+    def finding(self, evidence_ratio: float, window: Window) -> Finding:
         return Finding(
             self.column,
             self.detector,
             self.calibrated,
             alarm=True,
-            evidence_ratio=self.evidence_ratio,
+            evidence_ratio=evidence_ratio,
             onset=self.onset,
             window=window,
             confirmed=self.confirmed,
@@ -54,24 +55,34 @@ class ColumnWatch:
     def __init__(self, reference: Reference, ticks: Ticks, sensitivity: Sensitivity, window_us: int) -> None:
         self.reference = reference
         self._detectors = build(reference, ticks, sensitivity)
-        self._published = PublishedWindow(reference, ticks, window_us)
+        self.published = PublishedWindow(reference, ticks, window_us)
+        """The window that is shown."""
         self._alarms: dict[tuple[int, str], _Alarm] = {}
+        """What detectors hold in alarm, as of their last word on it."""
+
+    @property
+    def detectors(self) -> Collection[Detector]:
+        """In the order in which they are asked."""
+        return self._detectors.values()
 
     @property
     def names(self) -> Collection[str]:
         """The detectors that stand in its findings."""
-        return {name for detector in self._detectors.values() for name in detector.names}
+        return {name for detector in self.detectors for name in detector.names}
 
     @property
     def calibrated(self) -> bool:
         """Whether the rates of false alarms of all detectors are known by now."""
-        return all(detector.calibrated for detector in self._detectors.values())
+        return all(detector.calibrated for detector in self.detectors)
 
-    def close(self, tick: int, window: Window | None) -> Iterator[Finding]:
-        """Take the events of a closed tick, None for a tick without any; say what is new, and what lasts."""
-        completed = self._published.close(tick, window)
+    def close(self, tick: int, window: Window | None, *, again: bool = False) -> Iterator[Finding]:
+        """Take the events of a closed tick, None for a tick without any; say what is new, and what lasts.
+
+        ``again``: say it of all that lasts, although no pane ends.
+        """
+        completed = self.published.close(tick, window)
         told: set[tuple[int, str]] = set()
-        for detector in self._detectors.values():
+        for detector in self.detectors:
             for finding in detector.close(tick, window):
                 key = finding.column, finding.detector
                 told.add(key)
@@ -82,13 +93,29 @@ class ColumnWatch:
                 else:
                     self._alarms.pop(key, None)
                     yield finding
-        for key, alarm in self._alarms.items():
-            if completed or key in told:
-                yield alarm.finding(self._published.since(alarm.onset))
+        yield from self._as_it_is([alarm for key, alarm in self._alarms.items() if again or completed or key in told])
+
+    def _as_it_is(self, alarms: Collection[_Alarm]) -> Iterator[Finding]:
+        """Columns in alarm as they are now: what came since the onset, and the evidence of the last looks."""
+        windows = {onset: self.published.since(onset) for onset in {alarm.onset for alarm in alarms}}
+        evidence = {name: detector.evidence for detector in self.detectors for name in detector.names} if alarms else {}
+        for alarm in alarms:
+            # What was there before the first event is no part of later looks.
+            ratio = alarm.evidence_ratio if alarm.onset is None else float(evidence[alarm.detector][alarm.column])
+            yield alarm.finding(ratio, windows[alarm.onset])
+
+    def strongest(self) -> tuple[Sequence[float | None], Sequence[str]]:
+        """The largest evidence of each column over all detectors, and whose it is; None while they are calibrated."""
+        calibrated = {name: detector for name, detector in self._detectors.items() if detector.calibrated}
+        if not calibrated:
+            columns = len(self.reference.grid.columns)
+            return [None] * columns, [""] * columns
+        evidence, names = np.array([detector.evidence for detector in calibrated.values()]), list(calibrated)
+        return evidence.max(axis=0).tolist(), [names[i] for i in evidence.argmax(axis=0).tolist()]
 
     def due(self) -> int | None:
         """The next tick at whose close something happens even without events."""
-        dues = (self._published.due(), *(detector.due() for detector in self._detectors.values()))
+        dues = (self.published.due(), *(detector.due() for detector in self.detectors))
         return min((tick for tick in dues if tick is not None), default=None)
 
     def state(self) -> object:
@@ -96,7 +123,7 @@ class ColumnWatch:
         return msgspec.to_builtins(
             _State(
                 {name: detector.state() for name, detector in self._detectors.items()},
-                self._published.state(),
+                self.published.state(),
                 list(self._alarms.values()),
             ),
             builtin_types=(bytes,),
@@ -112,5 +139,5 @@ class ColumnWatch:
         for name, detector in self._detectors.items():
             if name in saved.detectors:
                 detector.restore(saved.detectors[name])
-        self._published.restore(saved.published)
+        self.published.restore(saved.published)
         self._alarms = {(alarm.column, alarm.detector): alarm for alarm in saved.alarms}

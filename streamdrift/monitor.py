@@ -6,16 +6,15 @@ nothing else. A snapshot taken between two ticks and restored elsewhere goes on 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 
 from streamdrift.baselines import Baseline
 from streamdrift.changes import MAX_UNSEEN_NAMED
-from streamdrift.detectors import build
+from streamdrift.column_watch import ColumnWatch
 from streamdrift.detectors.detector import Detector, Finding, Ticks
 from streamdrift.errors import StateError
 from streamdrift.facts import incidents_now
@@ -23,7 +22,7 @@ from streamdrift.grids import SPECIAL_SLOTS, Grid, Kind, blind_grid
 from streamdrift.incident_history import HistoryState, IncidentHistory
 from streamdrift.incidents import Alert, Incidents, Severity, Subject, sighting
 from streamdrift.muting import Mute
-from streamdrift.published import PANES, PublishedWindow
+from streamdrift.published import PANES
 from streamdrift.retraining import IncidentNow
 from streamdrift.sensitivity import Sensitivity
 from streamdrift.status import FeatureState, FeatureStatus, Lately, ModelState, ModelStatus
@@ -53,29 +52,6 @@ class MonitorConfig:
     mutes: Sequence[Mute] = ()
 
 
-class _Alarm(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """A column that a detector holds in alarm."""
-
-    column: int
-    detector: str
-    calibrated: bool
-    evidence_ratio: float
-    onset: int | None
-    confirmed: bool
-
-    def finding(self, window: Window | None) -> Finding:
-        return Finding(
-            self.column,
-            self.detector,
-            self.calibrated,
-            alarm=True,
-            evidence_ratio=self.evidence_ratio,
-            onset=self.onset,
-            window=window,
-            confirmed=self.confirmed,
-        )
-
-
 class _Snapshot(msgspec.Struct, frozen=True):
     """A monitor between two ticks; stands alone."""
 
@@ -87,11 +63,10 @@ class _Snapshot(msgspec.Struct, frozen=True):
     events: int
     first_tick: int | None
     last_event_tick: int | None
-    detectors: dict[str, Any]
-    published: Any
+    columns: Any
+    """None without a baseline."""
     river: dict[str, Any]
     incidents: Any
-    alarms: list[_Alarm]
     history: HistoryState
 
 
@@ -115,10 +90,8 @@ class Monitor:
         self.baseline = baseline
         self.grid: Grid = baseline.grid if baseline else grid or blind_grid(model_id, model_version)
         reference = self.reference = Reference(baseline) if baseline else None
-        self._detectors: dict[str, Detector] = (
-            build(reference, self._ticks, config.sensitivity.part(INPUTS)) if reference else {}
-        )
-        self._published = PublishedWindow(reference, self._ticks, config.window_us) if reference else None
+        of_inputs = config.sensitivity.part(INPUTS)
+        self._columns = ColumnWatch(reference, self._ticks, of_inputs, config.window_us) if reference else None
         self._streams = watches(config.river, self.grid, config.window_us, self._ticks)
         subject = Subject(model_id, model_version, {}, baseline.id if baseline else None)
         self._incidents = Incidents(subject, self._ticks, len(self.grid.columns), config.mutes)
@@ -129,8 +102,6 @@ class Monitor:
         self._events = 0
         self._first_tick: int | None = None
         self._last_event_tick: int | None = None
-        self._alarms: dict[tuple[int, str], _Alarm] = {}
-        """What detectors hold in alarm, as of their last word on it."""
         self._left_over: Sequence[Finding] = ()
         self._history = IncidentHistory(self._ticks)
         self._state_bytes = 0
@@ -138,9 +109,8 @@ class Monitor:
     @property
     def state(self) -> ModelState:
         """Whether it watches, or what is missing for it."""
-        if self.baseline:
-            calibrated = all(detector.calibrated for detector in self._detectors.values())
-            return ModelState.WATCHING if calibrated else ModelState.CALIBRATING
+        if self._columns:
+            return ModelState.WATCHING if self._columns.calibrated else ModelState.CALIBRATING
         return ModelState.LEARNING if self.grid.blind else ModelState.CALIBRATING
 
     def close(self, tick: int, summary: Summary | None) -> list[Alert]:
@@ -154,11 +124,7 @@ class Monitor:
         if summary:
             self._events += summary.events
             self._last_event_tick = tick
-        completed = self._published is not None and self._published.close(tick, window)
-        risen = self._incidents.due()
-        # Nobody is told that it is worse by what was seen when it began.
-        again = completed or (risen is not None and tick >= risen)
-        findings = [*self._left_over, *self._detect(tick, window, again=again), *self._listen(tick, summary)]
+        findings = [*self._left_over, *self._detect(tick, window), *self._listen(tick, summary)]
         self._left_over = ()
         seen = (sighting(finding, self.grid, self.reference, self._ticks) for finding in findings)
         self._incidents.model_state = self.state
@@ -190,8 +156,8 @@ class Monitor:
         """The next tick at whose close something happens even without events."""
         if self._left_over and self.fence is not None:
             return self.fence + 1
-        published = (self._published,) if self._published else ()
-        dues = [part.due() for part in (*self._detectors.values(), *self._streams, *published, self._incidents)]
+        columns = (self._columns,) if self._columns else ()
+        dues = [part.due() for part in (*columns, *self._streams, self._incidents)]
         return min((tick for tick in (*dues, self._silent_at()) if tick is not None), default=None)
 
     def retire(self, resolution: str) -> list[Alert]:
@@ -219,10 +185,10 @@ class Monitor:
 
     def recent(self) -> Baseline | None:
         """What the published window holds as a baseline on the same grid; None without a window or events in it."""
-        if self.reference is None or self._published is None or not self._published.events:
+        if self._columns is None or not self._columns.published.events:
             return None
         measured = self.baseline.measured if self.baseline else None
-        return Baseline(self.grid, self.reference.refine(self._published.whole), measured)
+        return Baseline(self.grid, self._columns.reference.refine(self._columns.published.whole), measured)
 
     @property
     def last_event_us(self) -> int | None:
@@ -232,7 +198,7 @@ class Monitor:
     @property
     def detectors(self) -> Collection[Detector]:
         """Those that watch its columns; none without a baseline."""
-        return self._detectors.values()
+        return self._columns.detectors if self._columns else ()
 
     @property
     def first_tick(self) -> int | None:
@@ -244,34 +210,12 @@ class Monitor:
         """Those that are open."""
         return incidents_now(self._incidents.open)
 
-    def _detect(self, tick: int, window: Window | None, *, again: bool) -> Iterator[Finding]:
-        """What detectors find; ``again``: how the columns in alarm are now, although nothing changed for a detector."""
-        told: set[tuple[int, str]] = set()
-        for detector in self._detectors.values():
-            for finding in detector.close(tick, window):
-                key = finding.column, finding.detector
-                told.add(key)
-                if finding.alarm:
-                    self._alarms[key] = _Alarm(
-                        *key, finding.calibrated, finding.evidence_ratio, finding.onset, finding.confirmed
-                    )
-                else:
-                    self._alarms.pop(key, None)
-                    yield finding
-        yield from self._seen_again({key for key in self._alarms if again or key in told})
-
-    def _seen_again(self, keys: Collection[tuple[int, str]]) -> Iterator[Finding]:
-        """Columns in alarm as they are now: what came since the onset, and the evidence of the last looks."""
-        windows: dict[int | None, Window] = {}
-        evidence = {name: each.evidence for each in self._detectors.values() for name in each.names} if keys else {}
-        for key, alarm in self._alarms.items():
-            if key not in keys:
-                continue
-            if self._published and alarm.onset not in windows:
-                windows[alarm.onset] = self._published.since(alarm.onset)
-            # What was there before monitoring is no part of later looks.
-            ratio = alarm.evidence_ratio if alarm.onset is None else float(evidence[alarm.detector][alarm.column])
-            yield msgspec.structs.replace(alarm, evidence_ratio=ratio).finding(windows.get(alarm.onset))
+    def _detect(self, tick: int, window: Window | None) -> Iterable[Finding]:
+        if self._columns is None:
+            return ()
+        # Nobody is told that it is worse by what was seen when it began.
+        risen = self._incidents.due()
+        return self._columns.close(tick, window, again=risen is not None and tick >= risen)
 
     def _listen(self, tick: int, summary: Summary | None) -> Iterator[Finding]:
         for stream in self._streams:
@@ -294,11 +238,9 @@ class Monitor:
                 self._events,
                 self._first_tick,
                 self._last_event_tick,
-                {name: detector.state() for name, detector in self._detectors.items()},
-                self._published.state() if self._published else None,
+                self._columns.state() if self._columns else None,
                 {stream.key: stream.state() for stream in self._streams},
                 self._incidents.state(),
-                list(self._alarms.values()),
                 self._history.state(),
             )
         )
@@ -320,13 +262,8 @@ class Monitor:
         self.fence = saved.fence
         self._events, self._first_tick = saved.events, saved.first_tick
         self._last_event_tick = saved.last_event_tick
-        self._alarms = {(alarm.column, alarm.detector): alarm for alarm in saved.alarms}
-        # A detector that this version does not have is dropped; one that is new here starts with nothing.
-        for name, detector in self._detectors.items():
-            if name in saved.detectors:
-                detector.restore(saved.detectors[name])
-        if self._published:
-            self._published.restore(saved.published)
+        if self._columns:
+            self._columns.restore(saved.columns)
         for stream in self._streams:
             if stream.key in saved.river:
                 stream.restore(saved.river[stream.key])
@@ -339,7 +276,7 @@ class Monitor:
     def _abandoned(self) -> Iterator[Finding]:
         """The end of alarms whose detector is not configured any more: nobody else would ever end them."""
         watched = {(stream.index, stream.name) for stream in self._streams}
-        detectors = {name for detector in self._detectors.values() for name in detector.names}
+        detectors = self._columns.names if self._columns else ()
         for incident in self._incidents.open:
             for c in incident.contributions.values():
                 if c.detector not in detectors and (c.column, c.detector) not in watched:
@@ -359,7 +296,7 @@ class Monitor:
             self._events,
             ticks,
             self.last_event_us,
-            self._published.events if self._published else 0,
+            self._columns.published.events if self._columns else 0,
             tuple(self._feature_status()),
             {field.name: field.reason for field in grid.unmonitored},
             tuple(stream.status() for stream in self._streams),
@@ -376,18 +313,18 @@ class Monitor:
         return Lately(incidents, self._config.sensitivity.false_alarms * known_us, known_us)
 
     def _feature_status(self) -> Iterator[FeatureStatus]:
-        if self._published is None:
+        if self._columns is None:
             if not self.grid.blind:
                 for column in self.grid.columns:
                     yield FeatureStatus(column.name, str(column.kind), str(column.role), FeatureState.LEARNING)
             return
-        evidence, strongest = self._evidence()
+        evidence, strongest = self._columns.strongest()
         by_severity = sorted(self._incidents.open, key=lambda incident: incident.severity)
         contributions = [(c, incident.severity) for incident in by_severity for c in incident.contributions.values()]
         severity = {c.column: severity for c, severity in contributions}
         muted = {c.column: c.muted for c, _ in contributions}
         for i, column in enumerate(self.grid.columns):
-            view = self._published.column(i)
+            view = self._columns.published.column(i)
             state = FeatureState.NO_DATA if view is None else FeatureState.OK
             if i in severity:
                 state = _STATES[severity[i]]
@@ -402,14 +339,6 @@ class Monitor:
                 muted=muted.get(i, ""),
                 **shown,
             )
-
-    def _evidence(self) -> tuple[Sequence[float | None], Sequence[str]]:
-        """The largest evidence of each column over all detectors, and whose it is; None while they are calibrated."""
-        calibrated = {name: detector for name, detector in self._detectors.items() if detector.calibrated}
-        if not calibrated:
-            return [None] * len(self.grid.columns), [""] * len(self.grid.columns)
-        evidence, names = np.array([detector.evidence for detector in calibrated.values()]), list(calibrated)
-        return evidence.max(axis=0).tolist(), [names[i] for i in evidence.argmax(axis=0).tolist()]
 
 
 _STATES: Final = {
