@@ -93,8 +93,11 @@ class OutcomeDrift:
             for name in watch.names
         }
 
-    def close(self, tick: int, spreads: Spreads, confusion: Confusion) -> list[Sighting]:
-        """Take what was heard in a closed tick; ``confusion`` names the classes that are not usual."""
+    def close(self, tick: int, spreads: Spreads, confusion: Confusion, *, again: bool = False) -> list[Sighting]:
+        """Take what was heard in a closed tick; ``confusion`` names the classes that are not usual.
+
+        ``again``: say how all is that lasts, although no pane of the window that is shown ends.
+        """
         if self._since is None:
             self._since = tick if spreads.events else None
         if self._since is None or self._ticks.end_us(tick) < self._ticks.end_us(self._since) + self._delay_us:
@@ -105,20 +108,22 @@ class OutcomeDrift:
                 self._compare_with(self._gathered)
                 self._gathered = Spreads.empty(self._grid)
             return []
-        return list(self._look(tick, spreads, self._strangers(self._usual, confusion)))
+        return list(self._look(tick, spreads, self._strangers(self._usual, confusion), again=again))
 
     @property
     def _delay_us(self) -> int:
         return self._config.label_delay_us
 
-    def _look(self, tick: int, spreads: Spreads, strangers: dict[str, int]) -> Iterator[Sighting]:
+    def _look(self, tick: int, spreads: Spreads, strangers: dict[str, int], *, again: bool) -> Iterator[Sighting]:
         for kind, watch in self._watches.items():
             columns = self._columns[kind]
             window = columns.window(spreads, strangers) if spreads.events else None
-            for finding in watch.close(tick, window):
+            for finding in watch.close(tick, window, again=again):
                 column = columns.names[finding.column]
                 found = _named(finding, column)
-                yield drift_of(found, kind, column, self._grid.task, columns.reference, self._ticks)
+                seen = drift_of(found, kind, column, self._grid.task, columns.reference, self._ticks)
+                if seen:
+                    yield seen
 
     def _strangers(self, usual: Spreads, confusion: Confusion) -> dict[str, int]:
         """How often classes were the true one that are not usual."""

@@ -120,10 +120,11 @@ def of_shift(shift: ErrorShift, detector: str, ticks: Ticks) -> Sighting | None:
 
 def drift_of(
     finding: Finding, kind: DriftKind, column: str, task: Task, reference: Reference, ticks: Ticks
-) -> Sighting:
-    """What a detector found in a column of outcomes. Predictions that are better than they were alarm nobody.
+) -> Sighting | None:
+    """What a detector found in a column of outcomes; None where that says nothing new.
 
-    Until it is calibrated, its evidence is not enough for a warning.
+    Predictions that are better than they were alarm nobody. What is back is no better for a while by chance: then it
+    lasts until its detector says that it is over. Until that is calibrated, its evidence is not enough for a warning.
     """
     key = f"{PLACES[column]}/{finding.detector}"
     if not finding.alarm or finding.window is None:
@@ -135,7 +136,8 @@ def drift_of(
         found = _of_loss(found, task)
     effect, confirmed = found.data["effect"], finding.confirmed and finding.calibrated
     if column != LABEL and effect.get("mean_after", math.inf) < effect.get("mean_before", -math.inf):
-        return Sighting(key, kind, None)
+        is_better = effect.get("mean_shift_sd", 0.0) <= -NOTABLE_SHIFT_SD
+        return Sighting(key, kind, None) if is_better else None
     return Sighting(
         key, kind, msgspec.structs.replace(found, column=PLACES[column], quality=False, confirmed=confirmed)
     )

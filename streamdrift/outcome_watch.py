@@ -285,7 +285,10 @@ class OutcomeWatch:
         verdicts = self._performance.close(self._ticks.end_us(tick))
         summary = reduce(add, found.values(), OutcomeSummary.empty(self._grid))
         sightings = [*self._judged(verdicts), *self._heard(tick, summary)]
-        sightings += self._drift.close(tick, summary.spreads, summary.outcomes.confusion)
+        # Nobody is told that it is worse by what was seen when it began.
+        risen = self._incidents.due()
+        again = risen is not None and tick >= risen
+        sightings += self._drift.close(tick, summary.spreads, summary.outcomes.confusion, again=again)
         return [beside_benchmark(seen, self._targets) for seen in sightings], verdicts
 
     def _judged(self, verdicts: Sequence[Verdict]) -> Iterator[Sighting]:

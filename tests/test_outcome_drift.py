@@ -211,6 +211,33 @@ def test_a_probability_of_the_truth_that_falls_is_concept_drift_though_no_class_
     assert seen.phrase.startswith("log loss rose from 0.")
 
 
+def test_errors_on_their_way_back_are_told_of_until_they_are_there_and_not_once_more() -> None:
+    ticks = [classes(i) for i in range(BEFORE)]
+    ticks += [classes(i, 30, wrong=0.12) for i in range(100)] + [classes(i, 30) for i in range(100, 200)]
+    seen = [each for of_tick in run(CLASSES, ticks).values() for each in of_tick if each.kind == "concept_drift"]
+    told = [each.contribution is not None for each in seen if each.key == f"{PLACES[ERROR]}/{ERROR_RATE}"]
+    assert told == [True] * (len(told) - 1) + [False]
+    assert len(told) > 10
+
+
+def test_what_lasts_is_told_anew_when_a_pane_ends_and_when_it_is_asked_for() -> None:
+    def close(i: int, *, again: bool = False) -> list[Sighting]:
+        tick = tick_of(classes(i, fraud=0.1 if i < BEFORE else 0.25))
+        return subject.close(i, tick.spreads, tick.confusion, again=again)
+
+    config = OutcomeDriftConfig(0, SENSITIVITY, window_us=12 * 12 * HOUR_US)
+    subject = OutcomeDrift(("fraud", "7"), BINARY, Ticks(HOUR_US), config, CLASSES)
+    found = {i: close(i) for i in range(BEFORE + 13)}
+    begun = alarms(found, "label_drift")[0]
+    assert begun < BEFORE + 3
+    assert alarms(found, "label_drift")[-1] == BEFORE + 11, "the last tick of a pane of twelve"
+    assert not found[BEFORE + 10]
+    [before, *_] = [each.contribution for each in found[begun] if each.contribution]
+    [after, *_] = [each.contribution for each in close(BEFORE + 13, again=True) if each.contribution]
+    assert after.data["evidence_ratio"] > before.data["evidence_ratio"], "as it is now"
+    assert after.data["effect"] != before.data["effect"]
+
+
 def test_labels_that_differed_from_the_first_one_on_did_so_before_monitoring() -> None:
     found = run(CLASSES, [classes(i, fraud=0.3) for i in range(20)])
     seen = first(found, "label_drift").contribution
