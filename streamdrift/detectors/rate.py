@@ -207,6 +207,7 @@ class Rate:
         self._alarm = (self._alarm | begins) & ~ends
         self._confirmed = (self._confirmed | confirmed) & self._alarm
         self._evidence[:, ends] = 0.0
+        self._back[ends], self._since[:, ends] = 0.0, 0.0
         # A change would pass for variance, and the next one for usual.
         self._pane.forget(begins)
         self._memories.forget(ends)
