@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+import pytest
 
 from streamdrift.demo.verdict import AlertData, Verdict, to_document, verdict
 from streamdrift.generator import ScriptedIncident
@@ -195,9 +196,10 @@ def test_labels_may_tell_of_an_incident_hours_after_it_and_not_before() -> None:
     assert len(verdict((BUG,), late, WINDOW).unexpected) == 1
 
 
-def test_losses_tell_of_a_consequence_as_errors_do() -> None:
-    wrong = dataclasses.replace(BUG, explains=frozenset({"loss"}))
-    told = {**alert(19, "loss", onset=18, kind="concept_drift"), "incident_id": "i2"}
+@pytest.mark.parametrize(("feature", "kind"), [("loss", "concept_drift"), ("label", "label_drift")])
+def test_losses_and_labels_tell_of_a_consequence_as_errors_do(feature: str, kind: str) -> None:
+    wrong = dataclasses.replace(BUG, explains=frozenset({feature}))
+    told = {**alert(19, feature, onset=18, kind=kind), "incident_id": "i2"}
     assert verdict((wrong,), [alert(3, "amount"), told], WINDOW).passed
     assert len(verdict((wrong,), [{**told, "kind": "data_drift"}], WINDOW).unexpected) == 1
     assert len(verdict((BUG,), [told], WINDOW).unexpected) == 1

@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from streamdrift.generator import ScriptedIncident
-from streamdrift.generator.script import ERRORS, LOSSES
+from streamdrift.generator.script import ERRORS, LOSSES, OUTCOMES
 from streamdrift.incidents import DriftKind, Phase
 from streamdrift.metrics import METRICS
 
@@ -189,6 +189,8 @@ def _kind_of(feature: str, incident: ScriptedIncident) -> str:
     """The kind of the alert that tells of a consequence."""
     if feature in {ERRORS, LOSSES}:
         return str(DriftKind.CONCEPT_DRIFT)
+    if feature == OUTCOMES:
+        return str(DriftKind.LABEL_DRIFT)
     if feature in METRICS:
         return str(DriftKind.PERFORMANCE)
     return str(DriftKind.PREDICTION_DRIFT) if feature.startswith("prediction.") else incident.kind

@@ -15,6 +15,8 @@ ERRORS: Final = "error"
 """What alerts call the stream of a model's errors."""
 LOSSES: Final = "loss"
 """What alerts call the stream of how far a model's probabilities were off."""
+OUTCOMES: Final = "label"
+"""What alerts call what turned out to be true."""
 MOVED: Final = FraudMoves(per_sd=-2.0, constant=1.0)
 SPAN: Final = timedelta(days=4)
 """Event time from the first event to the last: 96,000 events."""
@@ -73,7 +75,7 @@ class _Entry:
 # What is watched by its errors is told of once labels have come. At least nine hours of quiet follow each incident that
 # features show, so that all that remembers it has forgotten it. `missing_device_age` and `new_device_os` overlap: one
 # app release, two symptoms, to be told as one. Wrong amounts and wrong scores make the model wrong, so errors and
-# losses tell of them too; that is over when fraud moves.
+# losses tell of them too; that is over when fraud moves, after which there is twice as much of it.
 _SCORED: Final = frozenset({"prediction.score", "prediction.label", ERRORS, LOSSES})
 _TIMETABLE: Final = (
     _Entry("unit_bug", "data_drift", "amount", 8, 17, 6_000, Scaled("amount", 100.0), "eu", _SCORED),
@@ -87,7 +89,10 @@ _TIMETABLE: Final = (
         "slow_sessions", "data_drift", "session.duration_s", 61, 75, 10_000,
         Scaled("session.duration_s", 2.5, ramp_hours=6),
     ),
-    _Entry("fraud_moves", "concept_drift", ERRORS, 62, 96, 10_000, MOVED, explains=frozenset({"recall", LOSSES})),
+    _Entry(
+        "fraud_moves", "concept_drift", ERRORS, 62, 96, 10_000, MOVED,
+        explains=frozenset({"recall", LOSSES, OUTCOMES}),
+    ),
 )  # fmt: skip
 NEXT_VERSION: Final = "8"
 ROLLOUT_HOUR: Final = 84
