@@ -52,7 +52,7 @@ def feature(name: str = "amount", role: str = "feature") -> FeatureStatus:
         missing_ratio=0.25,
         unseen_ratio=0.0,
         type_error_ratio=0.125,
-        detector="psi_windows",
+        detector="shape",
     )
 
 
@@ -213,7 +213,7 @@ def test_every_declared_metric_is_rendered_with_its_labels_and_nothing_else_is()
         (declared.LABELS_FRESH, {"model": "fraud"}, 1_205),
         (declared.RIVER_DETECTIONS, {**FRAUD, "stream": "prediction.score", "detector": "drift.ADWIN"}, 2),
         (declared.DRIFT_EFFECT, {**AMOUNT, "metric": "psi"}, 0.31),
-        (declared.EVIDENCE_RATIO, {**AMOUNT, "detector": "psi_windows"}, 3.1),
+        (declared.EVIDENCE_RATIO, {**AMOUNT, "detector": "shape"}, 3.1),
         (declared.FEATURE_STATE, AMOUNT, 2),
         (declared.MISSING_RATIO, AMOUNT, 0.25),
         (declared.UNSEEN_CATEGORY_RATIO, AMOUNT, 0),
