@@ -206,17 +206,8 @@ class Overdispersion:
         looks = self._looks[:, memory, None, :].astype(np.float64)
         squares = self._squares[:, memory].astype(np.float64)
         independent = self._independent[:, memory, None, None] * np.ones_like(squares)
-        if self.panes > 2:  # noqa: PLR2004 — the others of two would be one
-            means = squares / np.maximum(looks, 1.0)
-            worst = means.argmax(axis=0)[None]
-            others = (squares.sum(0) - np.take_along_axis(squares, worst, 0)[0]) / np.maximum(
-                (looks * np.ones_like(squares)).sum(0) - np.take_along_axis(looks * np.ones_like(squares), worst, 0)[0],
-                1,
-            )
-            drop = np.take_along_axis(means, worst, 0)[0] > OUTLIER * others
-            kept = ~((np.arange(self.panes)[:, None, None] == worst) & drop[None])
-            squares, independent = squares * kept, independent * kept
-            looks = looks * kept
+        kept = _without_step(squares, looks * np.ones_like(squares))
+        squares, independent, looks = squares * kept, independent * kept, looks * kept
         counted = (looks * np.ones_like(squares)).sum(axis=0)
         freedom = independent.sum(axis=0)
         usable = (freedom >= ENOUGH) & (counted > 0)
@@ -244,6 +235,20 @@ class Overdispersion:
         self._squares, self._looks, self._independent = squares, looks, independent
 
 
+def _without_step(squares: NDArray[np.float64], looks: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which panes count: not the one that is far beyond the others, of two or more that have looks at the statistic.
+
+    Sums and numbers of squares, shapes (panes, tests, rows).
+    """
+    means = squares / np.maximum(looks, 1.0)
+    worst = means.argmax(axis=0)[None]
+    of_worst = [np.take_along_axis(each, worst, 0)[0] for each in (squares, looks)]
+    others = (squares.sum(axis=0) - of_worst[0]) / np.maximum(looks.sum(axis=0) - of_worst[1], 1.0)
+    # Of a column that was in alarm for whole panes there are no looks in them: that is no sign of little variance.
+    has_step = ((looks > 0).sum(axis=0) > 2) & (np.take_along_axis(means, worst, 0)[0] > OUTLIER * others)  # noqa: PLR2004 — see above
+    return np.asarray(~((np.arange(len(squares))[:, None, None] == worst) & has_step))
+
+
 def _borrowed(
     own: NDArray[np.float64], variance: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -258,7 +263,13 @@ def _borrowed(
     between = max(0.0, excess / (weights.sum() - (weights**2).sum() / weights.sum()))
     prior = between + 1.0 / weights.sum()
     gain = np.where(known, prior / (prior + np.where(known, variance, 1.0)), 0.0)
-    return np.where(known, common + gain * (own - common), own), np.where(known, gain * variance, variance)
+    # Where nothing was measured, what is usual for the same statistic of other rows, as far as that differs.
+    of_test = np.maximum(known.sum(axis=1, keepdims=True), 1)
+    usual = np.where(known, own, 0.0).sum(axis=1, keepdims=True) / of_test
+    spread = np.where(known, (own - usual) ** 2, 0.0).sum(axis=1, keepdims=True) / of_test + 1.0 / of_test
+    lent = known.any(axis=1, keepdims=True) & ~known
+    level = np.where(known, common + gain * (own - common), np.where(lent, usual, own))
+    return level, np.where(known, gain * variance, np.where(lent, spread, variance))
 
 
 class PaneState(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):

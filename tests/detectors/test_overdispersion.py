@@ -199,3 +199,29 @@ def test_slow_traffic_is_taken_for_independent_when_its_time_is_over() -> None:
         shape.close(hour, window)
     assert shape.calibrated
     assert (shape._factors.values == 1.0).all()
+
+
+def panes_of(looks: list[list[float]]) -> Overdispersion:
+    """Twenty looks a pane at a statistic of each row, of so large squares; 0 is none at all."""
+    subject = Overdispersion(1, 1, len(looks[0]))
+    for of_pane in looks:
+        subject.begin_pane()
+        squares = np.array([of_pane])
+        for _ in range(20):
+            subject.add(0, squares, squares[0] > 0, 1.0)
+    return subject
+
+
+def test_a_pane_with_a_step_is_left_out_where_two_others_say_so() -> None:
+    [[[stepped, quiet]]] = panes_of([[2.0, 2.0], [2.0, 2.0], [90.0, 2.0]]).factors(np.ones((1, 1, 2)))
+    assert stepped == pytest.approx(quiet, rel=0.2)
+
+
+def test_the_only_pane_in_which_a_column_was_not_in_alarm_counts() -> None:
+    [[[in_alarm, *others]]] = panes_of([[9.0, 9.0, 9.0], [0.0, 9.0, 9.0], [0.0, 9.0, 9.0]]).factors(np.ones((1, 1, 3)))
+    assert in_alarm == pytest.approx(others[0], rel=0.3)
+
+
+def test_a_column_of_which_nothing_is_known_varies_as_others_do() -> None:
+    [[[unknown, *others]]] = panes_of([[0.0, 9.0, 9.0, 9.0]] * 3).factors(np.ones((1, 1, 4)))
+    assert min(others) <= unknown < 3 * max(others)
