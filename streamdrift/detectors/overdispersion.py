@@ -127,7 +127,12 @@ class Pane:
 class Overdispersion:
     """φ of ``tests`` statistics of each of ``rows`` rows, at each memory; the first ``contrasts`` tests are alike."""
 
-    def __init__(self, memories: int, tests: int, rows: int) -> None:
+    def __init__(self, memories: int, tests: int, rows: int, *, rare: bool = False) -> None:
+        """``rare``: what is counted may not come for whole panes, and then varies little: there are no looks at it.
+
+        Otherwise looks are missing where a row was in alarm, and tell nothing of it.
+        """
+        self._rare = rare
         self._squares = np.zeros((0, memories, tests, rows), dtype=np.float32)
         self._looks = np.zeros((0, memories, rows), dtype=np.float32)
         self._independent = np.zeros((0, memories), dtype=np.float64)
@@ -188,7 +193,7 @@ class Overdispersion:
         for memory in range(memories):
             own, variance = self._measured(memory, components[memory])
             if memory == 0:
-                own, variance = _borrowed(own, variance)
+                own, variance = _borrowed(own, variance, lend=not self._rare)
             doubt = np.minimum(doubt + GROWTH**2, UNKNOWN)
             breaks = own - level > BREAK * np.sqrt(doubt + variance)
             gain = np.where(breaks, 1.0, doubt / (doubt + variance))
@@ -206,7 +211,7 @@ class Overdispersion:
         looks = self._looks[:, memory, None, :].astype(np.float64)
         squares = self._squares[:, memory].astype(np.float64)
         independent = self._independent[:, memory, None, None] * np.ones_like(squares)
-        kept = _without_step(squares, looks * np.ones_like(squares))
+        kept = self._without_step(squares, looks * np.ones_like(squares))
         squares, independent, looks = squares * kept, independent * kept, looks * kept
         counted = (looks * np.ones_like(squares)).sum(axis=0)
         freedom = independent.sum(axis=0)
@@ -217,6 +222,19 @@ class Overdispersion:
         # The logarithm of a mean of squares is low on average, by half of its variance.
         own = np.where(usable, np.log(np.where(usable, mean, 1.0)) + np.where(usable, variance, 0.0) / 2, 0.0)
         return own, variance
+
+    def _without_step(self, squares: NDArray[np.float64], looks: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which panes count: not the one that is far beyond the others, where there are two of these at least.
+
+        Sums and numbers of squares, shapes (panes, tests, rows).
+        """
+        means = squares / np.maximum(looks, 1.0)
+        worst = means.argmax(axis=0)[None]
+        of_worst = [np.take_along_axis(each, worst, 0)[0] for each in (squares, looks)]
+        others = (squares.sum(axis=0) - of_worst[0]) / np.maximum(looks.sum(axis=0) - of_worst[1], 1.0)
+        panes = self.panes if self._rare else (looks > 0).sum(axis=0)
+        has_step = (panes > 2) & (np.take_along_axis(means, worst, 0)[0] > OUTLIER * others)  # noqa: PLR2004 — it and two
+        return np.asarray(~((np.arange(len(squares))[:, None, None] == worst) & has_step))
 
     def state(self) -> OverdispersionState:
         return OverdispersionState(
@@ -235,24 +253,13 @@ class Overdispersion:
         self._squares, self._looks, self._independent = squares, looks, independent
 
 
-def _without_step(squares: NDArray[np.float64], looks: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which panes count: not the one that is far beyond the others, of two or more that have looks at the statistic.
-
-    Sums and numbers of squares, shapes (panes, tests, rows).
-    """
-    means = squares / np.maximum(looks, 1.0)
-    worst = means.argmax(axis=0)[None]
-    of_worst = [np.take_along_axis(each, worst, 0)[0] for each in (squares, looks)]
-    others = (squares.sum(axis=0) - of_worst[0]) / np.maximum(looks.sum(axis=0) - of_worst[1], 1.0)
-    # Of a column that was in alarm for whole panes there are no looks in them: that is no sign of little variance.
-    has_step = ((looks > 0).sum(axis=0) > 2) & (np.take_along_axis(means, worst, 0)[0] > OUTLIER * others)  # noqa: PLR2004 — see above
-    return np.asarray(~((np.arange(len(squares))[:, None, None] == worst) & has_step))
-
-
 def _borrowed(
-    own: NDArray[np.float64], variance: NDArray[np.float64]
+    own: NDArray[np.float64], variance: NDArray[np.float64], *, lend: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What each statistic is likely to be, given all of them: as far as they agree, what they have in common."""
+    """What each statistic is likely to be, given all of them: as far as they agree, what they have in common.
+
+    ``lend``: also to those of which nothing was measured.
+    """
     known = variance < UNKNOWN
     if known.sum() < 2:  # noqa: PLR2004
         return own, variance
@@ -267,7 +274,7 @@ def _borrowed(
     of_test = np.maximum(known.sum(axis=1, keepdims=True), 1)
     usual = np.where(known, own, 0.0).sum(axis=1, keepdims=True) / of_test
     spread = np.where(known, (own - usual) ** 2, 0.0).sum(axis=1, keepdims=True) / of_test + 1.0 / of_test
-    lent = known.any(axis=1, keepdims=True) & ~known
+    lent = known.any(axis=1, keepdims=True) & ~known & lend
     level = np.where(known, common + gain * (own - common), np.where(lent, usual, own))
     return level, np.where(known, gain * variance, np.where(lent, spread, variance))
 

@@ -121,7 +121,7 @@ class Rate:
         self._evidence = np.zeros((len(self._log_miss), streams))
         """R_q. Shape (rates, streams)."""
         self._memories = Memories(LENGTHS, streams, 1)
-        self._dispersion = Overdispersion(len(LENGTHS), 1, streams)
+        self._dispersion = Overdispersion(len(LENGTHS), 1, streams, rare=True)
         self._factor = np.full(streams, UNMEASURED)
         """φ."""
         self._pane = Pane(np.zeros((streams, 1), np.float32), np.zeros(streams))
