@@ -205,8 +205,8 @@ class Join:
     def watermarks(self) -> Watermarks:
         """What may be published with ``result``, behind its outcomes and fates."""
         state, bounds = self._state, self._bounds
-        predictions = max(NEVER, state.predictions_clock - bounds.predictions_lateness_us)
-        labels = max(NEVER, state.labels_clock - bounds.labels_lateness_us)
+        predictions = max(state.predictions_told, state.predictions_clock - bounds.predictions_lateness_us)
+        labels = max(state.labels_told, state.labels_clock - bounds.labels_lateness_us)
         if self._ended and not self.settled:
             return Watermarks(predictions, labels)
         return Watermarks(
@@ -233,7 +233,8 @@ class Join:
             state.rung += 1
             state.leaving_out = True
         state.counts = [a + b for a, b in zip(state.counts, out.counts, strict=True)]
-        state.published = max(state.published, min(self.watermarks))
+        state.predictions_told, state.labels_told = told = self.watermarks
+        state.published = max(state.published, min(told))
         rows = ((key, self._rows[key]) for key in sorted(self._changed))
         self._encoded = {key: None if row is None else encode_row(row) for key, row in rows}
         changes = [Change(key, value) for key, value in self._encoded.items()]

@@ -46,6 +46,9 @@ class State(msgspec.Struct, array_like=True):
     labels_ended: bool = False
     published: int = NEVER
     """The watermark of the partition as it was told last: no outcome and no fate is decided before it."""
+    predictions_told: int = NEVER
+    labels_told: int = NEVER
+    """Those of either log, of which it was the earlier: nobody takes back what he was told."""
 
 
 class Versions(msgspec.Struct, array_like=True):

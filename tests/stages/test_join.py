@@ -110,6 +110,17 @@ def traffic(draw: st.DrawFn) -> list[Event]:
     return draw(st.permutations(events))
 
 
+def test_what_was_told_of_a_log_that_ended_is_not_taken_back_when_the_other_one_ends() -> None:
+    events = [prediction(f"id-{i}", 0, 0.1) for i in range(7) for _ in range(1 if i < 3 else 2)]
+    events += [label("id-0", 0, "legit", 0)] * 5
+    events += [label("id-2", 3_633, "legit", 0), label("id-2", 0, "legit", 0)]
+    events += [*[label("id-0", 0, "legit", 0)] * 3, label("id-2", 3_640, "legit", 0)]
+    joined = Joined(partitions=3, batch_size=1)
+    joined.run(*events)
+    joined.end()
+    assert joined.never_in_a_closed_tick(TICK_US)
+
+
 @few
 @given(traffic(), st.sampled_from([1, 3, 8]), st.integers(1, 9), st.lists(st.sampled_from("rcg"), max_size=4))
 def test_the_topology_joins_what_a_table_of_everything_joins(
