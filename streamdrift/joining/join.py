@@ -41,7 +41,7 @@ from streamdrift.joining.rows import (
 )
 from streamdrift.joining.state import STATE, VERSIONS, State, Store, Versions
 from streamdrift.summaries.coverage import Fate
-from streamdrift.ticks import END_OF_TIME, NEVER
+from streamdrift.ticks import END_OF_TIME
 
 MAX_CHANGES: Final = 50_000
 """Rows after which a commit is due, and most that expire or are left out in one."""
