@@ -19,6 +19,9 @@ WEEKLY_RATIO: Final = 2.0
 LARGE_BASELINE: Final = 100_000
 MOST_EVENTS: Final = {shift(0.25).name: 3_800, shift(0.5).name: 400}
 """Median delays with the default floor."""
+WITHIN_REACH: Final = {shift(0.25).name: 1, shift(0.5).name: 1_000}
+"""Most features with which anybody could: 0.25 sd are 0.109 beyond a floor of 0.141 sd, so with 100 features and one
+false alarm a week at 100 events a second, ln(6e9)/(0.109²/2) = 3,800 events are the bound itself."""
 OF_BOUND: Final = 1.6
 STRETCH: Final = 1.3
 TICK_MS: Final = {300: 1.0, 3_000: 10.0}
@@ -69,7 +72,11 @@ def of_delays(found: Sequence[tuple[ChangePlan, Runs, float]]) -> Iterator[Targe
             most, stretch = (factor * bound + 2 * PER_TICK for factor in (OF_BOUND, STRETCH))
             met = runs.median is not None and runs.median <= most
             yield Target(name, median, f"≤ {most:,.0f} (stretch {stretch:,.0f}; bound {bound:,.0f})", met)
-        elif plan.rows == LARGE_BASELINE and plan.minimum_effect > 0 and plan.change.name in MOST_EVENTS:
+        elif (
+            plan.rows == LARGE_BASELINE
+            and plan.minimum_effect > 0
+            and plan.features <= WITHIN_REACH.get(plan.change.name, 0)
+        ):
             limit = MOST_EVENTS[plan.change.name]
             yield Target(name, median, f"≤ {limit:,}", runs.median is not None and runs.median <= limit)
 
