@@ -122,6 +122,22 @@ def test_a_large_change_is_found_in_its_column_alone_and_its_end_as_well(change:
 
 
 @every_detector
+def test_the_twelfth_change_of_a_kind_is_found_as_the_first_one_was(build: DetectorFactory) -> None:
+    subject = detector(build)
+    both: Change = lambda r: CHANGES["a unit bug"][1](CHANGES["missing values"][1](r))  # noqa: E731 — reads as it is used
+    quiet, changed = drawn(7, 60), drawn(8, 4, both)
+    starts = list[int]()
+    tick = 0
+    for _ in range(12):
+        found = 0
+        for events in (*quiet, *changed):
+            found += sum(finding.alarm for finding in subject.close(tick, events) if finding.confirmed)
+            tick += 1
+        starts.append(found)
+    assert min(starts[1:]) >= 1, "what was in alarm says nothing of what is usual"
+
+
+@every_detector
 def test_a_gap_in_the_traffic_ends_no_alarm(build: DetectorFactory) -> None:
     subject = detector(build)
     last = {
