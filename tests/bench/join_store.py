@@ -141,7 +141,7 @@ def bench_join(directory: Path, rows: int) -> dict[str, Any]:
             predict(first, min(first + BATCH, rows))
             side.commit()
 
-    steady = min(max(rows // 5, BATCH), 500_000)
+    steady = min(max(rows // 5, BATCH), 500_000, rows)
     chosen = np.random.default_rng(1).permutation(rows)[:steady].tolist()
 
     def pair() -> None:
