@@ -3,7 +3,7 @@
 A grid is finer than any comparison needs. Against the baseline, bins are merged twice::
 
     grid        up to 128 bins a column     summaries, baseline
-    window      up to  32 bins              what is kept over time; Kolmogorov–Smirnov, Wasserstein, L∞
+    window      up to  40 bins              what is kept over time; Kolmogorov–Smirnov, Wasserstein, L∞
     published   up to  10 bins              PSI, Jensen–Shannon, the histograms in an alert
 
 with the three special slots (unseen, missing, type error) beside the bins on every level.
@@ -29,7 +29,7 @@ from streamdrift.merging import merge_bins, merge_categories
 from streamdrift.packing import pack, unpack
 from streamdrift.summaries import Moments, Names, Summary
 
-WINDOW_BINS: Final = 32
+WINDOW_BINS: Final = 40
 PUBLISHED_BINS: Final = 10
 WINDOW_SLOTS: Final = WINDOW_BINS + SPECIAL_SLOTS
 PUBLISHED_SLOTS: Final = PUBLISHED_BINS + SPECIAL_SLOTS

@@ -28,6 +28,8 @@ from streamdrift.errors import StateError
 from streamdrift.packing import pack_floats, unpack_floats
 from streamdrift.sensitivity import WarmUp
 
+BETWEEN: Final = 2.0
+"""Memories that pass between two of the looks that are taken: then one is independent of the other."""
 ENOUGH_PANES: Final = 3
 """Panes from which factors are measured anew after the warm-up."""
 _BINS_PER_SQUARE: Final = 4.0
@@ -46,6 +48,8 @@ class Factors:
         self._dispersion = Overdispersion(memories, CONTRASTS + 1, rows)
         self._pane = Pane(np.zeros((rows, bins), np.float32), np.zeros(rows))
         self._next_measure = FIRST_MEASURE
+        self._since = np.zeros(memories)
+        """Events since the last look that was taken at each memory."""
         self.values = np.full((memories, CONTRASTS + 1, rows), UNMEASURED)
         """Shape (memories, 5, rows)."""
 
@@ -61,11 +65,13 @@ class Factors:
 
     def take(self, counts: NDArray[np.float32], totals: Floats, events: int, usable: NDArray[np.bool_]) -> None:
         """What came in a tick; of ``usable`` rows it is usual. Shapes (rows, bins) and (rows,) twice."""
-        self._pane.add(np.where(usable[:, None], counts, np.float32(0)), np.where(usable, totals, 0.0), events)
+        self._pane.add(counts * usable[:, None], totals * usable, events)
 
-    def forget(self, rows: NDArray[np.bool_]) -> None:
-        """What came of some rows in the present pane is not usual. Shape (rows,)."""
+    def forget(self, rows: NDArray[np.bool_], events: NDArray[np.int64]) -> None:
+        """What came of some rows in the last so many events is not usual. Shapes (rows,)."""
         self._pane.forget(rows)
+        self._dispersion.forget(rows)
+        self._dispersion.forget(rows & (events > self._pane.events), panes=2)
 
     def measure(
         self,
@@ -79,25 +85,35 @@ class Factors:
         ``shares`` and ``effective`` are those of the memories, shapes (looks, rows, bins) and (looks, rows); only the
         ``usable`` rows, shape (rows,), tell what is usual.
         """
-        settled = [i for i, (_, length, _) in enumerate(due) if self._pane.is_settled(length)]
+        settled = []
+        for i, (memory, length, events) in enumerate(due):
+            self._since[memory] += events
+            if self._since[memory] >= BETWEEN * length and self._pane.is_settled(length):
+                settled.append(i)
         if not settled:
             return
         totals, freedom, worth = self._pane.totals, self._null.freedom, effective[settled]
         usable = (totals >= 2 * worth) & (worth > 0) & usable & (freedom > 0)
         expected = np.where(usable, 1 / np.where(usable, worth, 1.0) - 1 / np.where(usable, totals, 2.0), 1.0)
         moved = shares[settled] - (self._pane.counts / np.maximum(totals, 1.0)[:, None]).astype(np.float32)
-        contrast = self._null.contrast(moved).astype(np.float64)
-        chi_square = self._null.chi_square(moved) / np.maximum(freedom, 1.0)
-        squares = np.concatenate((contrast**2, chi_square[:, None]), axis=1) / expected[:, None]
+        contrast = self._null.contrast(moved)
+        chi_square = self._null.chi_square(moved) / np.maximum(freedom, 1.0).astype(np.float32)
+        squares = np.concatenate((contrast * contrast, chi_square[:, None]), axis=1)
+        squares *= (1 / expected).astype(np.float32)[:, None]
         for i, of_memory, usable_rows in zip(settled, squares, usable, strict=True):
-            memory, length, events = due[i]
-            self._dispersion.add(memory, of_memory, usable_rows, events / (2 * length))
+            memory, length, _ = due[i]
+            self._dispersion.add(
+                memory, of_memory[:, usable_rows], usable_rows, float(self._since[memory]) / (BETWEEN * length)
+            )
+            self._since[memory] = 0.0
 
-    def warm_up(self, events: int) -> None:
-        """So many events have come, and more are to come before anything is promised."""
-        if events >= self._next_measure and self._dispersion.known:
+    def warm_up(self, events: int) -> bool:
+        """So many events have come, and more are to come before anything is promised. Whether factors changed."""
+        is_due = events >= self._next_measure and self._dispersion.known
+        if is_due:
             self._next_measure = 2 * events
             self._estimate(cautious=True)
+        return is_due
 
     def end_warm_up(self, chosen: NDArray[np.bool_], *, sparse: bool) -> None:
         """Let go of the memories that are not chosen. Shape (memories,).
@@ -105,17 +121,20 @@ class Factors:
         ``sparse``: whether so few events came in all that time that they are taken to be independent.
         """
         self._dispersion.keep(chosen)
+        self._since = self._since[chosen]
         self.values = self.values[chosen]
         if self._dispersion.known or sparse:
             self._estimate()
 
-    def close(self, now_us: int, *, calibrated: bool) -> None:
-        """Begin another pane, if the present one is full."""
+    def close(self, now_us: int, *, calibrated: bool) -> bool:
+        """Begin another pane, if the present one is full. Whether factors changed."""
         if not self._pane.is_over(now_us, self._warm_up):
-            return
-        if calibrated and self._dispersion.known and self._dispersion.panes >= ENOUGH_PANES:
+            return False
+        is_due = calibrated and self._dispersion.known and self._dispersion.panes >= ENOUGH_PANES
+        if is_due:
             self._estimate()
         self._pane.begin(now_us, longer=self._dispersion.begin_pane())
+        return is_due
 
     def _estimate(self, *, cautious: bool = False) -> None:
         components = np.ones_like(self.values)
@@ -131,6 +150,7 @@ class Factors:
             self._pane.state(),
             pack_floats(self.values.astype(np.float32)),
             self._next_measure,
+            self._since.tolist(),
         )
 
     def restore(self, state: FactorsState) -> None:
@@ -140,11 +160,13 @@ class Factors:
             values = unpack_floats(state.values, (state.memories, tests, rows), np.float32).astype(np.float64)
         except ValueError as error:
             raise StateError(f"factors do not fit {rows} rows: {error}") from None
+        if len(state.since) != state.memories:
+            raise StateError("factors are not of as many memories as they say")
         dispersion, pane = copy(self._dispersion), copy(self._pane)
         dispersion.restore(state.dispersion, state.memories)
         pane.restore(state.pane)
         self._dispersion, self._pane = dispersion, pane
-        self.values, self._next_measure = values, state.next_measure
+        self.values, self._next_measure, self._since = values, state.next_measure, np.array(state.since, np.float64)
 
 
 class FactorsState(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -155,3 +177,4 @@ class FactorsState(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_
     pane: PaneState
     values: bytes
     next_measure: int
+    since: list[float]

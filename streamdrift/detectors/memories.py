@@ -7,7 +7,7 @@ sum S, and of their totals n the sum of weights N and of their squares V::
 
 so that S/N is the distribution over about the last M events, as sure as one of N²/V events of equal weight (2M, once it
 has seen more than that). Short memories see large changes at once, long ones see small changes later. A memory is
-looked at each time that it has passed twice: then it holds hardly anything that was looked at before.
+looked at each time that it has passed: a change that it shows at its best is not missed for want of a look.
 
 Source: Roberts 1959, "Control chart tests based on geometric moving averages"; Kish 1965 for N²/V.
 """
@@ -24,18 +24,18 @@ from numpy.typing import NDArray
 from streamdrift.errors import StateError
 from streamdrift.packing import pack_floats, unpack_floats
 
-SHORTEST: Final = 64
-"""Events of the shortest memory: fewer say nothing."""
+SHORTEST: Final = 128
+"""Events of the shortest memory: fewer say nothing of a whole distribution."""
 RATIO: Final = 4
 """Of neighbouring memories."""
-BETWEEN_LOOKS: Final = 2
-"""Memories that pass between two looks at one: then they are independent."""
+BETWEEN_LOOKS: Final = 1
+"""Memories that pass between two looks at one."""
 FADED: Final = 1e-6
 """Weight of a row, in events, below which nothing is left of it: long before sums and weights underflow, each alone."""
 
 
 def ladder(longest: float) -> list[float]:
-    """Lengths in events: 64, 256, 1,024, … up to ``longest``, two at least."""
+    """Lengths in events: 128, 512, 2,048, … up to ``longest``, two at least."""
     lengths = [float(SHORTEST), float(SHORTEST * RATIO)]
     while lengths[-1] * RATIO <= longest:
         lengths.append(lengths[-1] * RATIO)

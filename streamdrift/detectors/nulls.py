@@ -1,6 +1,6 @@
 """What a distribution is compared with: the baseline on the bins of the ``shape`` detector.
 
-Few, full bins: B = n₀/50, between 8 and 32, none with less than 0.2 % of the baseline or 10 events of it. What was
+Few, full bins: B = n₀/50, between 8 and 40, none with less than 0.2 % of the baseline or 10 events of it. What was
 hardly ever seen is a matter of rates.
 """
 
@@ -17,7 +17,7 @@ from streamdrift.merging import merge_bins, merge_categories
 from streamdrift.windows import Reference
 
 FEWEST_BINS: Final = 8
-MOST_BINS: Final = 32
+MOST_BINS: Final = 40
 PER_BIN: Final = 50
 """Baseline events for each bin, on average."""
 SMALLEST_SHARE: Final = 0.002
@@ -124,6 +124,6 @@ class Null:
         """The difference of shares that has these contrasts, and no others. Shapes (4, rows) to (rows, bins)."""
         return np.asarray(np.einsum("kr,rkb,rb->rb", contrast, self.contrasts, self.shares), dtype=np.float32)
 
-    def chi_square(self, difference: NDArray[np.float32]) -> NDArray[np.float64]:
+    def chi_square(self, difference: NDArray[np.float32]) -> NDArray[np.float32]:
         """X = Σ d²/p of differences of shares. Shapes (…, rows, bins) to (…, rows)."""
-        return np.asarray((difference * difference * self.inverse).sum(axis=-1), dtype=np.float64)
+        return np.asarray((difference * difference * self.inverse).sum(axis=-1), dtype=np.float32)

@@ -166,15 +166,24 @@ class Overdispersion:
         """Whether anything is known of the shortest memory."""
         return bool(self._independent[:, :1].sum() >= ENOUGH)
 
-    def add(self, memory: int, squares: NDArray[np.float64], usable: NDArray[np.bool_], independent: float) -> None:
-        """Add a look: squares over what independent events give, shape (tests, rows); ``usable`` rows only.
+    def add(
+        self, memory: int, squares: NDArray[np.float32], rows: NDArray[np.bool_ | np.int64], independent: float
+    ) -> None:
+        """Add a look at some ``rows``: squares over what independent events give, shape (tests, these rows).
 
         ``independent``: of how many looks that are independent of each other this is the share; of one, where all
         that a memory holds has changed since the look before.
         """
-        self._squares[-1, memory] += np.where(usable, squares, 0.0).astype(np.float32)
-        self._looks[-1, memory] += usable
+        if not squares.shape[1]:
+            return
+        self._squares[-1, memory][:, rows] += squares
+        self._looks[-1, memory][rows] += 1
         self._independent[-1, memory] += min(independent, 1.0)
+
+    def forget(self, rows: NDArray[np.bool_], *, panes: int = 1) -> None:
+        """Of some rows, forget the looks in so many panes, the present one first."""
+        self._squares[-panes:, ..., rows] = 0.0
+        self._looks[-panes:, ..., rows] = 0.0
 
     def keep(self, chosen: NDArray[np.bool_]) -> None:
         """Let go of the memories that are not chosen."""
@@ -211,6 +220,8 @@ class Overdispersion:
         looks = self._looks[:, memory, None, :].astype(np.float64)
         squares = self._squares[:, memory].astype(np.float64)
         independent = self._independent[:, memory, None, None] * np.ones_like(squares)
+        if not self._rare:
+            independent *= looks / np.maximum(looks.max(axis=-1, keepdims=True, initial=0.0), 1.0)
         kept = self._without_step(squares, looks * np.ones_like(squares))
         squares, independent, looks = squares * kept, independent * kept, looks * kept
         counted = (looks * np.ones_like(squares)).sum(axis=0)

@@ -35,8 +35,8 @@ Here 500 events come a minute, of which one in a hundred is missing, and three f
 >>> for tick in range(100):
 ...     for finding in detector.close(tick, window(missing=0.03 if 60 <= tick < 80 else 0.01)):
 ...         print(tick, finding.detector, f"since {finding.onset}" if finding.alarm else "quiet")
-63 missing_rate since 61
-86 missing_rate quiet
+65 missing_rate since 61
+88 missing_rate quiet
 
 Source: Shin, Ramdas & Rinaldo 2022, "E-detectors: a nonparametric framework for sequential change detection"; Clopper &
 Pearson 1934; Page 1954, "Continuous inspection schemes".
@@ -112,18 +112,20 @@ class Rate:
         self._baseline = successes, events, tolerated
         self._bound = rate_bound(*self._baseline)
         """Of each stream the rate that is tolerated. Shape (streams,)."""
-        self._log_miss, self._log_hit = _log_ratios(self._bound)
         streams = len(self._bound)
         weights = sensitivity.shares([column.name for column in reference.grid.columns])
         self._budget = sensitivity.false_alarms * np.tile(weights, len(CHANNELS)) / len(CHANNELS)
+        self._budgets, self._budget_of = np.unique(self._budget, return_inverse=True)
         self._confirming = sensitivity.false_alarms / sensitivity.warnings
         """R from which the evidence is also beyond what a warning takes."""
-        self._evidence = np.zeros((len(self._log_miss), streams))
+        self._factor = np.full(streams, UNMEASURED)
+        """φ."""
+        self._of_miss, self._of_hit = _log_ratios(self._bound) / self._factor
+        """log(L)/φ of an event that does not count, and of one that does. Shapes (rates, streams)."""
+        self._evidence = np.zeros_like(self._of_miss)
         """R_q. Shape (rates, streams)."""
         self._memories = Memories(LENGTHS, streams, 1)
         self._dispersion = Overdispersion(len(LENGTHS), 1, streams, rare=True)
-        self._factor = np.full(streams, UNMEASURED)
-        """φ."""
         self._pane = Pane(np.zeros((streams, 1), np.float32), np.zeros(streams))
         self.calibrated = False
         self._start_us: int | None = None
@@ -169,8 +171,8 @@ class Rate:
         self._events += window.events
         mean = self._update(successes, events, now_us)
         self._follow(successes, events)
-        small = self._budget * (now_us - self._last_us)
-        self._on_the_way[mean < np.maximum(small, SMALLEST) ** (1 - ON_THE_WAY)] = NOT_YET
+        small = np.maximum(self._budgets * (now_us - self._last_us), SMALLEST)
+        self._on_the_way[mean < (small ** (1 - ON_THE_WAY))[self._budget_of]] = NOT_YET
         self._last_us = now_us
         findings = list(self._decided(tick, mean))
         self._measure(successes, events, window.events)
@@ -179,9 +181,12 @@ class Rate:
 
     def _update(self, successes: Floats, events: Floats, now_us: int) -> Floats:
         """R after this tick, on average over the rates. Shape (streams,)."""
-        ratio = ((events - successes) * self._log_miss + successes * self._log_hit) / self._factor
         spent = np.maximum(self._budget * (now_us - self._last_us), SMALLEST)
-        self._evidence = np.exp(np.clip(np.log(self._evidence + spent) + ratio, np.log(SMALLEST), np.log(LARGEST)))
+        ratio = (events - successes) * self._of_miss
+        ratio += successes * self._of_hit
+        # What is beyond the bounds is only cut off: R is never 0, so no product is undefined.
+        with np.errstate(over="ignore"):
+            self._evidence = np.clip((self._evidence + spent) * np.exp(ratio), SMALLEST, LARGEST)
         return np.asarray(self._evidence.mean(axis=0), dtype=np.float64)
 
     def _follow(self, successes: Floats, events: Floats) -> None:
@@ -210,6 +215,7 @@ class Rate:
         self._back[ends], self._since[:, ends] = 0.0, 0.0
         # A change would pass for variance, and the next one for usual.
         self._pane.forget(begins)
+        self._dispersion.forget(begins)
         self._memories.forget(ends)
         for stream in np.flatnonzero(begins | confirmed | ends).tolist():
             yield self._finding(stream, int(onset[stream]))
@@ -219,19 +225,26 @@ class Rate:
     def _measure(self, successes: Floats, events: Floats, came: int) -> None:
         counts = successes[:, None].astype(np.float32)
         self._memories.add(counts, events, came)
-        self._pane.add(np.where(self._alarm[:, None], np.float32(0), counts), np.where(self._alarm, 0.0, events), came)
+        usual = ~self._alarm
+        self._pane.add(counts * usual[:, None], events * usual, came)
+        due = list(self._memories.due())
+        if not due:
+            return
         rate = self._rate_of_pane()
-        of_one = rate * (1 - rate)
-        for memory, since in self._memories.due():
+        # Where nothing counted, or all did, there is nothing to measure.
+        varying = np.flatnonzero((rate > 0) & (rate < 1) & usual)
+        of_one, totals = rate[varying] * (1 - rate[varying]), self._pane.totals[varying]
+        for memory, since in due:
             length = float(self._memories.lengths[memory])
             if not self._pane.is_settled(length):
                 continue
-            worth = self._memories.effective(memory)
-            usable = (self._pane.totals >= 2 * worth) & (worth > 0) & ~self._alarm & (of_one > 0)
-            expected = of_one * (1 / np.where(usable, worth, 1.0) - 1 / np.where(usable, self._pane.totals, 2.0))
-            moved = self._memories.shares(memory)[:, 0] - rate
-            squares = moved**2 / np.where(usable, expected, 1.0)
-            self._dispersion.add(memory, squares[None], usable, since / (2 * length))
+            worth = self._memories.effective(memory)[varying]
+            enough = (worth > 0) & (totals >= 2 * worth)
+            streams, worth = varying[enough], worth[enough]
+            expected = of_one[enough] * (1 / worth - 1 / totals[enough])
+            moved = self._memories.shares(memory)[streams, 0] - rate[streams]
+            squares = (moved**2 / expected).astype(np.float32)
+            self._dispersion.add(memory, squares[None], streams, since / (2 * length))
 
     def _calibrate(self, now_us: int) -> None:
         warm_up, elapsed_us = self._sensitivity.warm_up, now_us - (self._start_us or 0)
@@ -253,7 +266,7 @@ class Rate:
         successes, events, tolerated = self._baseline
         measured = np.where(factor == UNMEASURED, 1.0, factor)
         self._bound = rate_bound(successes / measured, events / measured, tolerated)
-        self._log_miss, self._log_hit = _log_ratios(self._bound)
+        self._of_miss, self._of_hit = _log_ratios(self._bound) / factor
 
     def _measured_factor(self) -> Floats:
         # The square of a count of which μ are expected varies by 2 + 1/μ, not by the 2 of a normal distribution.
@@ -273,10 +286,11 @@ class Rate:
         spent = np.maximum(self._budget[streams] * self._ticks.length_us, SMALLEST)
         # Without any traffic to measure it on, events are taken to be independent.
         factor = np.where(self._factor == UNMEASURED, 1.0, self._factor)
-        needed = np.log(len(self._log_miss) / spent) * factor[streams]
+        of_miss, of_hit = _log_ratios(bound)
+        needed = np.log(len(of_miss) / spent) * factor[streams]
 
         def grown(rates: Floats) -> Floats:
-            gain = (1 - rates) * self._log_miss[:, streams] + rates * self._log_hit[:, streams]
+            gain = (1 - rates) * of_miss + rates * of_hit
             return np.asarray(came * gain.max(axis=0) / needed, dtype=np.float64)
 
         smallest = root(grown, bound, np.ones_like(bound))
@@ -379,14 +393,17 @@ class _Slots:
         self._starts = reference.offsets[:-1]
         specials = reference.offsets[1:] - SPECIAL_SLOTS
         self._specials = [specials + slot for slot in (MISSING, UNSEEN, TYPE_ERROR)]
-        columns = len(reference.grid.columns)
-        place = np.full(reference.slots, columns, dtype=np.int64)
+        places, columns = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for i, column in enumerate(reference.grid.columns):
-            counts = reference.of_column(reference.window.counts, i)[:-SPECIAL_SLOTS]
             if column.kind is Kind.NUMERIC:
-                start = int(reference.offsets[i])
-                place[start : start + len(counts)][counts <= MARGIN * counts.sum()] = i
-        self._out_of_range = place
+                counts = reference.of_column(reference.window.counts, i)[:-SPECIAL_SLOTS]
+                hardly = np.flatnonzero(counts <= MARGIN * counts.sum())
+                places.append(hardly + int(reference.offsets[i]))
+                columns.append(np.full(len(hardly), i))
+        self._out_of_range = np.concatenate(places)
+        """Slots that hold hardly any of the baseline's numbers, ..."""
+        self._column_of = np.concatenate(columns)
+        """... and the column of each."""
 
     def reduce(self, counts: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """Of each stream how many counted, and of how many. Shapes (streams,)."""
@@ -394,9 +411,9 @@ class _Slots:
         if not columns:
             return np.zeros(0), np.zeros(0)
         totals = np.add.reduceat(counts, self._starts)
-        out_of_range = np.bincount(self._out_of_range, counts, minlength=columns + 1)[:columns]
+        out_of_range = np.bincount(self._column_of, counts[self._out_of_range], minlength=columns)
         rare = np.concatenate([*(counts[slots] for slots in self._specials), out_of_range])
-        return rare.astype(np.float64), np.tile(totals, len(CHANNELS)).astype(np.float64)
+        return rare.astype(np.float64), np.concatenate([totals.astype(np.float64)] * len(CHANNELS))
 
 
 def rate_bound(successes: Floats, events: Floats, tolerated: Floats) -> Floats:
@@ -411,11 +428,11 @@ def rate_bound(successes: Floats, events: Floats, tolerated: Floats) -> Floats:
     return np.clip(np.maximum(expected + tolerated, possible), 1e-7, 1 - 1e-7)
 
 
-def _log_ratios(bound: Floats) -> tuple[Floats, Floats]:
-    """Logarithms of L of an event that does not count and of one that does, for each of the higher rates.
+def _log_ratios(bound: Floats) -> Floats:
+    """log(L) of an event that does not count and of one that does, for each of the higher rates.
 
-    Shapes (rates, streams) twice.
+    Shape (2, rates, streams).
     """
     higher = np.array([*(bound * times for times in TIMES), *(bound + more for more in MORE)])
     higher = np.minimum(higher, (1 + bound) / 2)
-    return np.log((1 - higher) / (1 - bound)), np.log(higher / bound)
+    return np.array([np.log((1 - higher) / (1 - bound)), np.log(higher / bound)])

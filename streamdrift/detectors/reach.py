@@ -17,6 +17,7 @@ from streamdrift.detectors.spans import LOOKS
 from streamdrift.sensitivity import Sensitivity
 
 Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
 
 LARGEST: Final = 30.0
 """Largest change that is thought of, as the root of χ²."""
@@ -51,7 +52,7 @@ class RateReach:
     """The smallest rate that would be seen; None if none would be."""
 
 
-def root(ratio: Callable[[Floats], Floats], low: Floats, high: Floats) -> Floats:
+def root(ratio: Callable[[Floats], Floats | Singles], low: Floats, high: Floats) -> Floats:
     """Where an ascending ``ratio`` is 1, between ``low`` and ``high``, by bisection; infinite where it is less."""
     found = np.where(ratio(high) >= 1, high, np.inf)
     for _ in range(50):
@@ -83,20 +84,21 @@ def shape_reach(
     on_spans, on_memories = np.split(np.arange(len(extents)), [len(spans)])
     # Without any traffic to measure it on, events are taken to be independent.
     factors = np.where(factors == UNMEASURED, 1.0, factors)
+    on_contrasts, on_chi_square = limits.noise(factors)
     rows, of_spans = factors.shape[-1], np.repeat(np.arange(len(memories)), len(spans) // len(memories))
-    worth = np.repeat(extents[:, None], rows, axis=1)
+    worth = np.repeat(extents.astype(np.float32)[:, None], rows, axis=1)
 
-    def of_shift(sizes: Floats) -> Floats:
-        contrast = np.zeros((len(spans), CONTRASTS, rows))
+    def of_shift(sizes: Floats) -> Singles:
+        contrast = np.zeros((len(spans), CONTRASTS, rows), np.float32)
         contrast[:, 0] = (sizes * filled[on_spans])[:, None]
-        spent = Spent(between_us[on_spans], len(spans), len(memories))
-        return limits.of_contrasts(contrast, worth[on_spans], factors[of_spans], spent)[0][:, column]
+        spent = Spent(between_us[on_spans], len(spans))
+        return limits.of_contrasts(contrast, worth[on_spans], on_contrasts.at(of_spans), spent)[0][:, column]
 
-    def of_any(sizes: Floats) -> Floats:
-        chi_square = np.repeat(((sizes * filled[on_memories]) ** 2)[:, None], rows, axis=1)
-        chi_square = chi_square + limits.null.freedom / worth[on_memories]
-        spent = Spent(between_us[on_memories], len(spans), len(memories))
-        return limits.of_chi_square(chi_square, worth[on_memories], factors, spent)[0][:, column]
+    def of_any(sizes: Floats) -> Singles:
+        size = np.repeat(((sizes * filled[on_memories]) ** 2)[:, None], rows, axis=1)
+        chi_square = (size + limits.null.freedom / worth[on_memories]).astype(np.float32)
+        spent = Spent(between_us[on_memories], len(memories))
+        return limits.of_chi_square(chi_square, worth[on_memories], on_chi_square, spent)[0][:, column]
 
     shifts = root(of_shift, np.zeros(len(spans)), np.full(len(spans), LARGEST))
     others = root(of_any, np.zeros(len(memories)), np.full(len(memories), LARGEST))

@@ -10,7 +10,8 @@ deaf too. So the mean of each contrast is learned slot by slot from live traffic
 
 After three cycles it is known how much slots differ from one day to the next, W, and how much from each other, B: of
 the difference of a slot to the mean of all, 1 − W/B is believed (James & Stein 1961), and nothing of it where that is
-less than half. What is left varies around the mean of all slots, so the baseline need not know of any season.
+less than half, or where chance gives so large a B/W (Fisher's F) to one of a thousand models. What is left varies
+around the mean of all slots, so the baseline need not know of any season.
 
 Source: for residuals of a periodic profile under a control chart, e.g. Montgomery, "Introduction to Statistical Quality
 Control", on regression adjustment.
@@ -23,6 +24,7 @@ from typing import Final
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import fdtri
 
 from streamdrift.detectors.contrasts import CONTRASTS
 from streamdrift.errors import StateError
@@ -36,6 +38,8 @@ REMEMBERED: Final = 14
 """Cycles over which a slot's mean runs."""
 BELIEVED: Final = 0.5
 """Least share of the differences between slots that is no chance."""
+BY_CHANCE: Final = 1e-3
+"""Probability with which anything is believed of a model without any season, if its slots are independent."""
 FEWEST: Final = 20.0
 """Events of a row without which a slot says nothing of it."""
 
@@ -77,8 +81,8 @@ class Season:
             self._end_slot(self._number % len(self._profile))
             self._learn()
         self._number = number
-        self._sums = self._sums + np.where(usable, sums, np.float32(0))
-        self._totals = self._totals + np.where(usable, totals, np.float32(0))
+        self._sums = self._sums + sums * usable
+        self._totals = self._totals + totals * usable
 
     def _end_slot(self, slot: int) -> None:
         enough = self._totals >= FEWEST
@@ -111,7 +115,9 @@ class Season:
         of_one = self._changes / np.maximum(self._compared, 1.0)
         within = of_one * np.where(seen, 1 / np.maximum(cycles, 1.0), 0.0).sum(axis=0) / share
         believed = 1 - within / np.maximum(between, 1e-300)
-        kept = ready & (believed >= BELIEVED)
+        freedom = np.maximum(share - 1, 1), np.maximum(self._compared, 1.0)
+        least = fdtri(*freedom, 1 - BY_CHANCE / max(self._changes.size, 1))
+        kept = ready & (believed >= BELIEVED) & (between > least * within)
         self._profile = np.where(kept, believed * differences, 0.0).astype(np.float32)
         self.known = bool(kept.any())
 

@@ -43,8 +43,8 @@ Here 500 events come a minute, and from tick 60 on their mean is half a standard
 >>> for tick in range(100):
 ...     for finding in detector.close(tick, window(mean=46 if 60 <= tick < 70 else 40)):
 ...         print(tick, f"{finding.evidence_ratio:.2f}", f"since {finding.onset}" if finding.alarm else "quiet")
-60 1.11 since 60
-72 0.19 quiet
+60 1.16 since 60
+73 0.46 quiet
 
 Source: Neyman 1937 for the statistics; Lai 1998, "Information bounds and quick detection of parameter changes", for
 several memories at once.
@@ -78,16 +78,17 @@ from streamdrift.sensitivity import Sensitivity
 from streamdrift.windows import Reference, Window
 
 Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 MEMORY_PER_BASELINE: Final = 4.0
 """Longest memory in events of the baseline: beyond, its own noise is all that there is."""
-LONGEST: Final = 65_536.0
-LEAST_LONGEST: Final = 4_096.0
+LONGEST: Final = 131_072.0
+LEAST_LONGEST: Final = 8_192.0
 """Bounds of the longest memory, in events."""
 RECOVERED: Final = 0.5
 """Share of the threshold below which an alarm ends."""
-SPANS: Final = (1.0, 1.5, 2.0, 3.0)
+SPANS: Final = (0.5, 0.75, 1.0, 1.5)
 """Lengths of spans for each memory, in its own: so that one of them fits most changes."""
 PLACES: Final = len(SPANS) + 1
 """Spans, and the memory itself."""
@@ -117,6 +118,7 @@ class Shape:
         self._factors = Factors(self._null, len(lengths), sensitivity.warm_up)
         shares = sensitivity.shares([column.name for column in reference.grid.columns])
         self._limits = Limits(self._null, sensitivity, shares)
+        self._suit()
         self.calibrated = False
         self._start_us: int | None = None
         """When the first tick with events began."""
@@ -157,7 +159,8 @@ class Shape:
         findings = [*self._look_at_spans(now_us), *self._look_at_memories(now_us)]
         if not self.calibrated:
             self._calibrate(now_us)
-        self._factors.close(now_us, calibrated=self.calibrated)
+        if self._factors.close(now_us, calibrated=self.calibrated):
+            self._suit()
         return findings
 
     def _take(self, tick: int, window: Window) -> None:
@@ -177,18 +180,20 @@ class Shape:
         """Counts, and the sums of their contrasts, less what the time of day and that of the week make of them."""
         start_us, usable = tick * self._ticks.length_us, ~self._alarm
         contrast, known = self._null.contrast(counts), any(season.known for season in self._seasons)
-        expected = np.zeros_like(contrast)
+        left, expected = contrast, None
         for season in self._seasons:
-            season.add(start_us, contrast - expected * totals, totals, usable)
+            season.add(start_us, left, totals, usable)
             if season.known:
-                expected = expected + season.at(start_us)
-        if not any(season.known for season in self._seasons):
+                of_season = season.at(start_us)
+                left = left - of_season * totals
+                expected = of_season if expected is None else expected + of_season
+        if expected is None:
             return counts, contrast
         if not known:
             # What was measured had the season in it: until it is measured anew, that holds.
             elapsed_us = max(start_us - (self._start_us or 0), 1)
             self._factors.begin_anew(start_us, self._events * 24 * HOUR_US / elapsed_us)
-        return counts - totals[:, None] * self._null.profile(expected), contrast - expected * totals
+        return counts - totals[:, None] * self._null.profile(expected), left
 
     # Calibration
 
@@ -197,8 +202,8 @@ class Shape:
         elapsed_us = now_us - (self._start_us or 0)
         if self._sensitivity.warm_up.is_over(self._events, elapsed_us):
             self._begin_watching(now_us, elapsed_us)
-        else:
-            self._factors.warm_up(self._events)
+        elif self._factors.warm_up(self._events):
+            self._suit()
 
     def _begin_watching(self, now_us: int, elapsed_us: int) -> None:
         """Keep the memories that suit this traffic, and compare what is skewed with its live self."""
@@ -219,6 +224,11 @@ class Shape:
         self._spans.forget(self._skew.rows)
         self._alarm &= ~self._skew.rows
         self._confirmed &= self._alarm
+        self._suit()
+
+    def _suit(self) -> None:
+        """Look by what is known by now of φ, and of what rows are compared with."""
+        self._contrast_noise, self._chi_square_noise = self._limits.noise(self._factors.values)
 
     def _end_skew(self, memory: int) -> Iterator[Finding]:
         """Columns that are close to their baseline again are compared with it again."""
@@ -228,6 +238,7 @@ class Shape:
         ends = self._skew.end(self._memories.sums[memory], self._memories.effective(memory) >= lengths[memory])
         if not ends.any():
             return
+        self._suit()
         self._forget(ends)
         was = self._alarm & ends
         self._alarm &= ~ends
@@ -239,13 +250,12 @@ class Shape:
     # Looks
 
     def _look_at_spans(self, now_us: int) -> Iterator[Finding]:
-        due, sums, totals = self._spans.due()
-        if due:
-            events = totals.astype(np.float64)
-            contrast = sums / np.maximum(events, 1.0)[:, None, :]
-            factors = self._factors.values[np.asarray(due) // len(SPANS)]
-            found = self._limits.of_contrasts(contrast, events, factors, self._spent(due, now_us))
-            yield from self._decided_in(due, *found)
+        looks, sums, totals = self._spans.due()
+        if looks:
+            contrast = (sums / np.maximum(totals, 1)[:, None, :]).astype(np.float32, copy=False)
+            noise = self._contrast_noise.at([look[-1] // len(SPANS) for look in looks])
+            spent = self._spent(looks, now_us, len(self._spans.lengths))
+            yield from self._decided_in(looks, *self._limits.of_contrasts(contrast, totals, noise, spent))
 
     def _look_at_memories(self, now_us: int) -> Iterator[Finding]:
         due = list(self._memories.due())
@@ -260,16 +270,21 @@ class Shape:
             for memory in memories:
                 yield from self._end_skew(memory)
         places = [len(self._spans.lengths) + memory for memory in memories]
+        looks = [range(place, place + 1) for place in places]
         chi_square = self._null.chi_square(shares - self._null.shares)
-        spent = self._spent(places, now_us)
-        found = self._limits.of_chi_square(chi_square, effective, self._factors.values[memories], spent)
-        yield from self._decided_in(places, *found)
+        noise = self._chi_square_noise.at(memories)
+        spent = self._spent(looks, now_us, len(lengths))
+        found = self._limits.of_chi_square(chi_square, effective.astype(np.float32), noise, spent)
+        yield from self._decided_in(looks, *found)
 
-    def _spent(self, places: Sequence[int], now_us: int) -> Spent:
-        """The event time whose part of the budget looks at some places may use now."""
-        elapsed_us = now_us - self._looked_us[places]
-        self._looked_us[places] = now_us
-        return Spent(elapsed_us.astype(np.float64), len(self._spans.lengths), len(self._memories.lengths))
+    def _spent(self, looks: Sequence[range], now_us: int, places: int) -> Spent:
+        """The event time whose part of the budget looks at some of so many places may use now."""
+        elapsed_us = [
+            sum(now_us - at_us for at_us in self._looked_us[look.start : look.stop].tolist()) for look in looks
+        ]
+        for look in looks:
+            self._looked_us[look.start : look.stop] = now_us
+        return Spent(np.array(elapsed_us, dtype=np.float64), places)
 
     def _extent(self, place: int | NDArray[np.int64]) -> Floats:
         """How many events a span or a memory is worth."""
@@ -293,24 +308,27 @@ class Shape:
         faded = 1 if place < len(self._spans.lengths) else 2
         return np.asarray(self._events - self._began_at >= faded * self._extent(place), dtype=np.bool_)
 
-    def _decided_in(self, places: Sequence[int], ratios: Floats, confirmed: Mask) -> Iterator[Finding]:
-        """What follows from looks at some places, the shortest first. Shapes (places, rows)."""
-        if not (self._alarm.any() or self._ended.any() or (ratios >= 1).any()):
-            self._ratios[places] = ratios
-            return
-        for place, *of_place in zip(places, ratios, confirmed, strict=True):
-            yield from self._decided(place, *of_place)
+    def _decided_in(self, looks: Sequence[range], ratios: Singles, confirmed: Mask) -> Iterator[Finding]:
+        """What follows from looks, each at some places that hold the same, the shortest first. Shapes (looks, rows)."""
+        is_quiet = not (self._alarm.any() or self._ended.any() or (ratios >= 1).any())
+        for look, *of_look in zip(looks, ratios, confirmed, strict=True):
+            if is_quiet:
+                self._ratios[look.start : look.stop] = of_look[0]
+            else:
+                yield from self._decided(look, *of_look)
 
-    def _decided(self, place: int, ratios: Floats, confirmed: Mask) -> Iterator[Finding]:
+    def _decided(self, look: range, ratios: Singles, confirmed: Mask) -> Iterator[Finding]:
         """Alarms that begin, end, or are beyond the threshold of a warning for the first time."""
-        ratios = np.where(self._ended, 0.0, ratios)
-        self._ratios[place] = ratios
+        place = look[-1]
+        ratios = np.where(self._ended, np.float32(0), ratios)
+        self._ratios[look.start : look.stop] = ratios
         begins = (ratios >= 1) & ~self._alarm
         ending_place = self._ending_place(place)
         earlier = (ratios >= 1) & self._alarm & (self._extent(ending_place) < self._extent(self._ends_in))
         self._ends_in[begins | earlier] = ending_place
         newly_confirmed = confirmed & ~self._confirmed & (self._alarm | begins)
-        ends = self._alarm & (self._ends_in == place) & (ratios < RECOVERED) & self._holds_no_past(place)
+        in_look = (self._ends_in >= look.start) & (self._ends_in < look.stop)
+        ends = self._alarm & in_look & (ratios < RECOVERED) & self._holds_no_past(place)
         self._alarm = (self._alarm | begins) & ~ends
         self._confirmed = (self._confirmed | newly_confirmed) & self._alarm
         for row in np.flatnonzero(begins | newly_confirmed | ends).tolist():
@@ -320,7 +338,7 @@ class Shape:
             yield self._finding(row, float(ratios[row]), onset)
         if begins.any():
             # A change that is large enough would pass for variance, and the next one for usual.
-            self._factors.forget(begins)
+            self._factors.forget(begins, self._events - self._began_at)
         if ends.any():
             self._skew.rows &= self.calibrated | ~ends
             self._forget(ends)
@@ -417,6 +435,7 @@ class Shape:
         self._skew.restore(saved.skew, warm_up=not saved.calibrated)
         self._seasons = seasons
         self._memories, self._spans, self._factors = memories, spans, factors
+        self._suit()
         self.calibrated, self._start_us, self._events = saved.calibrated, saved.start_us, saved.events
         self._ratios = ratios
         self._looked_us = np.array(saved.looked_us, dtype=np.int64)

@@ -83,16 +83,18 @@ class Spans:
             del self._ticks[start + 1]
             end = start + 1
 
-    def due(self) -> tuple[list[int], NDArray[np.float32], NDArray[np.float32]]:
+    def due(self) -> tuple[list[range], NDArray[np.float32], NDArray[np.float32]]:
         """The spans that are to be looked at now, the shortest first: numbers, sums and totals.
 
-        Shapes (spans, values, rows) and (spans, rows). Of several that are no longer than the newest tick only one is.
+        Shapes (looks, values, rows) and (looks, rows). Neighbours that hold the same events, as those do that are no
+        longer than the newest tick, are looked at together, by what is asked of the last of them.
         """
         wanted = np.flatnonzero((self._since * LOOKS >= self.lengths) & (sum(self._sizes) >= self.lengths)).tolist()
         self._since[wanted] = 0.0
         place = len(self._sizes)
         events, sums, totals = 0, np.zeros(self._shape, np.float32), np.zeros(self._shape[1], np.float32)
-        found: list[tuple[int, NDArray[np.float32], NDArray[np.float32]]] = []
+        spans: list[range] = []
+        found: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         for span in wanted:
             before = place
             while events < self.lengths[span]:
@@ -100,11 +102,14 @@ class Spans:
                 events += self._sizes[place]
                 sums, totals = sums + self._sums[place], totals + self._totals[place]
             if place < before:
-                found.append((span, sums, totals))
+                spans.append(range(span, span + 1))
+                found.append((sums, totals))
+            else:
+                spans[-1] = range(spans[-1].start, span + 1)
         return (
-            [span for span, _, _ in found],
-            np.array([each for _, each, _ in found]).reshape(-1, *self._shape),
-            np.array([each for _, _, each in found]).reshape(-1, self._shape[1]),
+            spans,
+            np.array([each for each, _ in found]).reshape(-1, *self._shape),
+            np.array([each for _, each in found]).reshape(-1, self._shape[1]),
         )
 
     def suffixes(self, row: int) -> tuple[NDArray[np.float64], NDArray[np.float64], list[int], list[int]]:

@@ -105,11 +105,15 @@ def test_a_large_change_is_found_in_its_column_alone_and_its_end_as_well(change:
     before, during, after = drawn(4, 20), drawn(5, 40, changed), drawn(6, 40)
     state: dict[tuple[str, str], bool] = {}
     firsts: dict[tuple[str, bool], int] = {}
+    begun: list[tuple[str, str]] = []
     subjects = detectors.build(small_reference(), TICKS, SENSITIVITY)
     known_as = {name for subject in subjects.values() for name in subject.names}
     for tick, events in enumerate([*before, *during, *after]):
         for finding in (finding for subject in subjects.values() for finding in subject.close(tick, events)):
-            state[name(finding.column), finding.detector] = finding.alarm
+            key = name(finding.column), finding.detector
+            if finding.alarm and not state.get(key, False):
+                begun.append(key)
+            state[key] = finding.alarm
             firsts.setdefault((name(finding.column), finding.alarm), tick)
             assert finding.detector in known_as
             assert finding.calibrated
@@ -119,6 +123,22 @@ def test_a_large_change_is_found_in_its_column_alone_and_its_end_as_well(change:
     assert {key for key, alarm in firsts if alarm} == {column}
     assert 20 <= firsts[column, True] < 60, "while the change lasts"
     assert not any(state.values()), "recovered in the end"
+    assert len(begun) == len(set(begun)), "and not before"
+
+
+@pytest.mark.parametrize("grown", [4, 20, 100])
+@pytest.mark.parametrize("shift", [3.0, 5.0, 12.0])
+def test_an_alarm_ends_as_well_when_ticks_hold_more_than_all_that_it_was_seen_in(shift: float, grown: int) -> None:
+    rng, subjects = np.random.default_rng(9), detectors.build(small_reference(), TICKS, SENSITIVITY)
+    state: dict[tuple[str, str], bool] = {}
+    changes = [0.0] * 20 + [shift] * 10 + [0.0] * 22
+    for tick, (events, by) in enumerate(zip([EVENTS] * 30 + [grown * EVENTS] * 22, changes, strict=True)):
+        drawn_rows = rows(rng, events)
+        of_tick = window(small_reference(), drawn_rows | {"amount": drawn_rows["amount"] + by})
+        for finding in (finding for subject in subjects.values() for finding in subject.close(tick, of_tick)):
+            state[name(finding.column), finding.detector] = finding.alarm
+    assert ("amount", "shape") in state, "it was found"
+    assert not any(state.values())
 
 
 @every_detector

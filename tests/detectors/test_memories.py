@@ -47,23 +47,23 @@ def test_a_memory_is_worth_twice_its_length_in_the_long_run(length: float) -> No
     assert subject.effective(0)[0] == pytest.approx(2 * length, rel=0.05)
 
 
-def test_it_is_looked_at_each_time_that_it_has_passed_twice() -> None:
+def test_it_is_looked_at_each_time_that_it_has_passed() -> None:
     subject = Memories([64.0, 256.0], 1, 2)
     looks: list[tuple[int, float]] = []
     for _ in range(64):
         subject.add(np.ones((1, 2), np.float32), np.array([2.0]), 16)
         looks += subject.due()
-    assert [place for place, _ in looks].count(0) == 8
-    assert [place for place, _ in looks].count(1) == 2
+    assert [place for place, _ in looks].count(0) == 16
+    assert [place for place, _ in looks].count(1) == 4
     assert sum(events for place, events in looks if place == 1) == 1_024
 
 
-@pytest.mark.parametrize("longest", [1.0, 255.0, 256.0, 5_000.0, 65_536.0])
+@pytest.mark.parametrize("longest", [1.0, 511.0, 512.0, 5_000.0, 131_072.0])
 def test_the_ladder_has_two_steps_at_least_and_goes_no_further_than_asked_for(longest: float) -> None:
     lengths = ladder(longest)
-    assert lengths[:2] == [64.0, 256.0]
+    assert lengths[:2] == [128.0, 512.0]
     assert all(b == 4 * a for a, b in itertools.pairwise(lengths))
-    assert lengths[-1] <= max(longest, 256.0) < 4 * lengths[-1] + 1
+    assert lengths[-1] <= max(longest, 512.0) < 4 * lengths[-1] + 1
 
 
 def test_a_row_that_gets_no_more_values_keeps_its_shares_until_nothing_is_left_of_it() -> None:

@@ -77,9 +77,9 @@ def test_a_look_is_one_look_however_many_events_came_since_the_one_before() -> N
     subject = Overdispersion(1, 1, 1)
     subject.begin_pane()
     for _ in range(7):
-        subject.add(0, np.full((1, 1), 9.0), np.array([True]), independent=1_000.0)
+        subject.add(0, np.full((1, 1), 9.0, np.float32), np.array([True]), independent=1_000.0)
         assert not subject.known
-    subject.add(0, np.full((1, 1), 9.0), np.array([True]), independent=1_000.0)
+    subject.add(0, np.full((1, 1), 9.0, np.float32), np.array([True]), independent=1_000.0)
     assert subject.known
     assert subject.factors(np.ones((1, 1, 1)))[0, 0, 0] > 9.0
 
@@ -90,7 +90,7 @@ def looked(panes: list[float], looks: int = 20, rows: int = 1) -> Overdispersion
     for size in panes:
         subject.begin_pane()
         for _ in range(looks):
-            subject.add(0, np.full((1, rows), size), np.ones(rows, np.bool_), 1.0)
+            subject.add(0, np.full((1, rows), size, np.float32), np.ones(rows, np.bool_), 1.0)
     return subject
 
 
@@ -130,7 +130,7 @@ def test_a_longer_memory_without_looks_has_the_factor_of_the_shorter_and_more_do
     subject = Overdispersion(2, 1, 1)
     subject.begin_pane()
     for _ in range(50):
-        subject.add(0, np.full((1, 1), 4.0), np.array([True]), 1.0)
+        subject.add(0, np.full((1, 1), 4.0, np.float32), np.array([True]), 1.0)
     short, long = subject.factors(np.ones((2, 1, 1)))[:, 0, 0]
     assert 4.0 < short < long < 1.5 * short
 
@@ -142,7 +142,7 @@ def test_rows_that_agree_share_what_they_know_and_one_that_does_not_keeps_its_ow
     true[7] = 60.0
     subject.begin_pane()
     for _ in range(60):
-        subject.add(0, true * rng.chisquare(1, (1, 40)), np.ones(40, np.bool_), 1.0)
+        subject.add(0, (true * rng.chisquare(1, (1, 40))).astype(np.float32), np.ones(40, np.bool_), 1.0)
     alone = subject._squares[0, 0, 0] / 60
     shared = subject.factors(np.ones((1, 1, 40)))[0, 0]
     others = np.arange(40) != 7
@@ -154,7 +154,7 @@ def test_rows_that_cannot_be_used_say_nothing() -> None:
     subject = Overdispersion(1, 1, 2)
     subject.begin_pane()
     for _ in range(20):
-        subject.add(0, np.array([[3.0, 1e9]]), np.array([True, False]), 1.0)
+        subject.add(0, np.array([[3.0]], np.float32), np.array([True, False]), 1.0)
     found = subject.factors(np.ones((1, 1, 2)))[0, 0]
     assert found[0] == pytest.approx(factor(looked([3.0])))
     assert found[1] == 1.0
@@ -206,9 +206,10 @@ def panes_of(looks: list[list[float]]) -> Overdispersion:
     subject = Overdispersion(1, 1, len(looks[0]))
     for of_pane in looks:
         subject.begin_pane()
-        squares = np.array([of_pane])
+        squares = np.array([of_pane], np.float32)
+        looked_at = squares[0] > 0
         for _ in range(20):
-            subject.add(0, squares, squares[0] > 0, 1.0)
+            subject.add(0, squares[:, looked_at], looked_at, 1.0)
     return subject
 
 

@@ -64,7 +64,7 @@ def full() -> Amount:
             *(_wide(change, 0.02, 100_000, f) for change in (shift(0.25), shift(0.5)) for f in _SIZES),
             *(_wide(change, 0.02, 10_000, f) for change in (shift(0.25), shift(0.5)) for f in _SIZES),
             *(_wide(change, 0.0, 100_000, f) for change in (shift(0.25), shift(0.5), VARIANCE) for f in _SIZES),
-            *(_wide(CHANGES[name], 0.02, 10_000, 100) for name in SHAPES),
+            *(_wide(CHANGES[name], 0.02, rows, 100) for name in SHAPES for rows in (10_000, 100_000)),
         ],
         cost=[300, 3_000],
         cost_ticks=500,

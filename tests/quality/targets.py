@@ -22,6 +22,9 @@ MOST_EVENTS: Final = {shift(0.25).name: 3_800, shift(0.5).name: 400}
 WITHIN_REACH: Final = {shift(0.25).name: 1, shift(0.5).name: 1_000}
 """Most features with which anybody could: 0.25 sd are 0.109 beyond a floor of 0.141 sd, so with 100 features and one
 false alarm a week at 100 events a second, ln(6e9)/(0.109²/2) = 3,800 events are the bound itself."""
+MOSTLY: Final = 0.9
+"""Share of runs in which a change of shape is to be found with a baseline of 10,000 rows. Its own noise is then as
+large as that of the live events: of bimodal columns, the best test of the fourth contrast misses one in a hundred."""
 OF_BOUND: Final = 1.6
 STRETCH: Final = 1.3
 TICK_MS: Final = {300: 1.0, 3_000: 10.0}
@@ -67,7 +70,9 @@ def of_delays(found: Sequence[tuple[ChangePlan, Runs, float]]) -> Iterator[Targe
         name = f"{plan.change.name}, {plan.rows:,} rows, floor {plan.minimum_effect:g}, {plan.features:,} features"
         median = "never" if runs.median is None else f"{runs.median:,.0f} events"
         if plan.change.name in SHAPES:
-            yield Target(name, f"found {len(runs.delays)} of {runs.count}", "all", len(runs.delays) == runs.count)
+            least = runs.count if plan.rows >= LARGE_BASELINE else MOSTLY * runs.count
+            wanted = "all" if least == runs.count else f"≥ {MOSTLY:.0%}"
+            yield Target(name, f"found {len(runs.delays)} of {runs.count}", wanted, len(runs.delays) >= least)
         elif plan.rows == LARGE_BASELINE and plan.minimum_effect == 0 and plan.features > 1:
             most, stretch = (factor * bound + 2 * PER_TICK for factor in (OF_BOUND, STRETCH))
             met = runs.median is not None and runs.median <= most
