@@ -283,7 +283,7 @@ def test_an_incident_has_one_start_while_it_is_open_and_afterwards() -> None:
     follow(subject, at_ticks([*CALM, (1, "dump")]), T + 40)
     started = shown().started_us
     assert shown().resolved_us is None
-    follow(subject, {T + 50 + i: "quiet" for i in range(40)}, T + 100)
+    follow(subject, {T + 50 + i: "quiet" for i in range(60)}, T + 120)
     assert shown().phase == "resolved"
     assert shown().started_us == started == (T + 22) * MINUTE
     assert (shown().resolved_us or 0) > started
