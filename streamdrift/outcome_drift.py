@@ -4,11 +4,12 @@ Labels, errors and losses are columns like any others, so the detectors are thos
 They are compared with those of the training table, or of the first labels where no table tells::
 
     first event      + label delay
-    labels   |··early ones only··|── the first 1,000 ──|── compared with them ─────────▶
+    labels   |··early ones only··|──── the first ──────|── compared with them ─────────▶
                                   (none with a training table)
 
 Labels that come early may differ from those that come late, and when a model version is new there are early ones only.
-So nothing is looked at before the label delay has passed once.
+So nothing is looked at before the label delay has passed once. The first are a quarter of a warm-up, or as many as come
+in a seventh of its longest time (a day), but never fewer than a thousand: what they do not know stays unknown for good.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ from streamdrift.summaries.spreads import Spreads
 from streamdrift.ticks import MICROSECONDS
 
 FIRST_LABELS: Final = 1_000
-"""Labels that later ones are compared with where there is no training table."""
+"""Fewest labels that later ones are compared with where there is no training table."""
+OF_EVENTS: Final = 4
+OF_TIME: Final = 7
+"""Which parts of a warm-up are enough of them."""
 _KINDS: Final = {DriftKind.LABEL_DRIFT: (LABEL,), DriftKind.CONCEPT_DRIFT: (ERROR, LOSS)}
 """Which columns are watched together."""
 
@@ -104,7 +108,7 @@ class OutcomeDrift:
             return []
         if self._usual is None:
             self._gathered += spreads
-            if self._gathered.events >= FIRST_LABELS:
+            if self._is_enough(tick):
                 self._compare_with(self._gathered)
                 self._gathered = Spreads.empty(self._grid)
             return []
@@ -113,6 +117,13 @@ class OutcomeDrift:
     @property
     def _delay_us(self) -> int:
         return self._config.label_delay_us
+
+    def _is_enough(self, tick: int) -> bool:
+        """Whether so many labels were gathered that others may be compared with them."""
+        labels, warm_up = self._gathered.events, self._config.sensitivity.warm_up
+        elapsed_us = (tick - (self._since or 0)) * self._ticks.length_us - self._delay_us
+        is_over = labels * OF_EVENTS >= warm_up.events or elapsed_us * OF_TIME >= warm_up.at_most_us
+        return labels >= FIRST_LABELS and is_over
 
     def _look(self, tick: int, spreads: Spreads, strangers: dict[str, int], *, again: bool) -> Iterator[Sighting]:
         for kind, watch in self._watches.items():

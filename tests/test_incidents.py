@@ -608,7 +608,7 @@ def sentence(column: str, change: str) -> str:
         (
             "amount",
             "wide",
-            "amount changed its distribution (PSI 0.74) with the mean where it was: its spread grew 2 times (sd 12 → 24.2)",  # noqa: E501 — as it is said
+            "amount changed its distribution (PSI 0.76) with the mean where it was: its spread grew 2 times (sd 12 → 24.2)",  # noqa: E501 — as it is said
         ),
         ("amount", "missing", "amount is missing in 20 % of events (0 % in the baseline)"),
         ("amount", "mistyped", "amount has a value of the wrong type in 40 % of events (0 % in the baseline)"),

@@ -60,6 +60,9 @@ def without_configuration(
         },
         environment={},  # what is set there is meant for a service
     )
+    # In a table labels stand beside their predictions; of a log nobody says how late they are.
+    delay = Duration(0) if in_microseconds else Duration(min(_WEEK_US, _span_us(survey) // 10))
+    settings = _with_label_delay(settings, survey, delay)
     return Plan(_for_replay(settings, settings.sources), {kind: _NAMES[kind] for kind in kinds}, events)
 
 
@@ -82,9 +85,22 @@ def _learned_from(survey: Survey) -> tuple[int, Duration]:
     """How many events a baseline is learned from, and in what time: a tenth, unless that is too little or plenty."""
     of_each = survey.events // max(len(survey.models), 1)
     events = min(MOST_FOR_LEARNING, max(of_each // 10, min(ENOUGH_FOR_LEARNING, of_each // 3), LEAST_FOR_LEARNING))
-    span = (survey.last_us or 0) - (survey.first_us or 0)
-    at_most = max(_WEEK_US, span // 5)
-    return events, Duration(at_most)
+    return events, Duration(max(_WEEK_US, _span_us(survey) // 5))
+
+
+def _span_us(survey: Survey) -> int:
+    return (survey.last_us or 0) - (survey.first_us or 0)
+
+
+def _with_label_delay(settings: Settings, survey: Survey, delay: Duration) -> Settings:
+    """The same where labels are that late, unless somebody says otherwise of a model."""
+    models = dict(settings.models)
+    for model_id in {model_id for model_id, _ in survey.models} | settings.models.keys():
+        performance = settings.performance(model_id)
+        if "label_delay" not in performance.model_fields_set:
+            update = {"performance": performance.model_copy(update={"label_delay": delay})}
+            models[model_id] = models.get(model_id, Model()).model_copy(update=update)
+    return settings.model_copy(update={"models": models})
 
 
 def with_configuration(
@@ -112,6 +128,8 @@ def with_configuration(
     sources = [_in_file(each, as_contract=as_contract) for each in (chosen, *labels)]
     if warm_up is not None:
         settings = _with_warm_up(settings, warm_up)
+    if as_contract:
+        settings = _with_label_delay(settings, survey, Duration(0))
     topics = {each.kind: each.topic for each in sources}
     return Plan(_for_replay(settings, sources), topics)
 

@@ -187,6 +187,31 @@ def test_a_shift_and_errors_are_found_in_a_csv_file_without_any_option(
     assert "no column holds times" in said.err
 
 
+def relabelled(rows: int, *, since: int) -> dict[str, list[Any]]:
+    """An annotated data set without predictions: of its labels two in five are 1, and four in five since that row."""
+    table = columns(rows)
+    table["label"][since:] = np.random.default_rng(6).binomial(1, 0.8, rows - since).tolist()
+    del table["score"]
+    return table
+
+
+def test_labels_in_another_mix_are_found_in_a_table_without_any_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels stand beside the features, and nothing says how late they might be."""
+    write_csv(tmp_path / "set.csv", relabelled(20_000, since=12_000))
+    said = replayed(monkeypatch, tmp_path, "-i", "set.csv")
+    [found] = said.summary["incidents"]
+    assert found["kind"] == "label_drift"
+    assert "2026-01-01T03:19" <= found["onset"] < "2026-01-01T03:22"
+
+
+def test_a_label_delay_that_somebody_sets_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_csv(tmp_path / "set.csv", relabelled(20_000, since=12_000))
+    said = replayed(monkeypatch, tmp_path, "-i", "set.csv", "--set", "models.set.performance.label_delay=30d")
+    assert said.summary["incidents"] == []
+
+
 def test_csv_parquet_and_rows_of_json_are_told_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = columns(shift_from=3_000)
     write_csv(tmp_path / "log.csv", table)
