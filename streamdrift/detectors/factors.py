@@ -88,7 +88,8 @@ class Factors:
         settled = []
         for i, (memory, length, events) in enumerate(due):
             self._since[memory] += events
-            if self._since[memory] >= BETWEEN * length and self._pane.is_settled(length):
+            is_apart = self._since[memory] >= max(BETWEEN * length, self._pane.between_looks)
+            if is_apart and self._pane.is_settled(length):
                 settled.append(i)
         if not settled:
             return

@@ -74,9 +74,15 @@ class ContrastNoise:
 
     def at(self, memories: Indices) -> ContrastNoise:
         """At some of the memories."""
-        together = WeightedChiSquare(self.together.scale[memories], self.together.freedom[memories])
-        of_each = self.spread[memories], self.leaning[memories], self.needed[memories]
-        return ContrastNoise(*of_each, together, self.together_needed[memories], self.together_inflation[memories])
+        places = np.asarray(memories)
+        return ContrastNoise(
+            self.spread.take(places, axis=0),
+            self.leaning.take(places, axis=0),
+            self.needed.take(places, axis=0),
+            self.together.at(places),
+            self.together_needed.take(places, axis=0),
+            self.together_inflation.take(places, axis=0),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +94,8 @@ class ChiSquareNoise:
 
     def at(self, memories: Indices) -> ChiSquareNoise:
         """At some of the memories."""
-        return ChiSquareNoise(
-            WeightedChiSquare(self.law.scale[memories], self.law.freedom[memories]), self.needed[memories]
-        )
+        places = np.asarray(memories)
+        return ChiSquareNoise(self.law.at(places), self.needed.take(places, axis=0))
 
 
 class Limits:

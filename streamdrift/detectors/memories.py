@@ -69,22 +69,26 @@ class Memories:
         if faded.any():
             self.sums[faded], self.weights[faded], self.squares[faded] = 0.0, 0.0, 0.0
 
-    def due(self) -> Iterator[tuple[int, float]]:
-        """The memories that are to be looked at now, the shortest first, and the events since their last look."""
-        for place in np.flatnonzero(self._since >= BETWEEN_LOOKS * self.lengths).tolist():
+    def due(self, at_least: float = 0.0) -> Iterator[tuple[int, float]]:
+        """The memories that are to be looked at now, the shortest first, and the events since their last look.
+
+        These are ``at_least`` so many.
+        """
+        for place in np.flatnonzero(self._since >= np.maximum(BETWEEN_LOOKS * self.lengths, at_least)).tolist():
             events, self._since[place] = float(self._since[place]), 0.0
             yield place, events
 
-    def shares(self, place: int) -> NDArray[np.float32]:
-        """S/N of one memory, 0 in rows without any weight. Shape (rows, bins)."""
-        weights = np.where(self.weights[place] > 0, self.weights[place], 1.0)
-        shares: NDArray[np.float32] = self.sums[place] * (1.0 / weights).astype(np.float32)[:, None]
+    def shares(self, place: int | list[int]) -> NDArray[np.float32]:
+        """S/N of one memory or of several, 0 in rows without any weight. Shape (…, rows, bins)."""
+        weights = self.weights[place]
+        inverse = (1.0 / np.where(weights > 0, weights, 1.0)).astype(np.float32)
+        shares: NDArray[np.float32] = self.sums[place] * inverse[..., None]
         return shares
 
-    def effective(self, place: int) -> NDArray[np.float64]:
-        """N²/V of one memory, in events. Shape (rows,)."""
-        squares = np.where(self.squares[place] > 0, self.squares[place], 1.0)
-        return np.asarray(self.weights[place] ** 2 / squares, dtype=np.float64)
+    def effective(self, place: int | list[int]) -> NDArray[np.float64]:
+        """N²/V of one memory or of several, in events. Shape (…, rows)."""
+        weights, squares = self.weights[place], self.squares[place]
+        return np.asarray(weights * weights / np.where(squares > 0, squares, 1.0), dtype=np.float64)
 
     def forget(self, rows: NDArray[np.bool_]) -> None:
         """Begin anew in some rows."""

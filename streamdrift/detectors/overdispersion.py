@@ -40,6 +40,8 @@ PANES: Final = 4
 """Panes before they are merged in pairs."""
 FEWEST_TICKS: Final = 8
 """Ticks with events in a pane: where one tick holds a whole warm-up, there is nothing in it to compare."""
+LOOKS: Final = 100
+"""Looks at a memory in a pane, spread over all of it, that say what there is to know."""
 SETTLED: Final = 4
 """Memories that must lie in a pane before a memory is compared with the pane's mean."""
 ENOUGH: Final = 8.0
@@ -63,7 +65,10 @@ FIRST_MEASURE: Final = 1_024
 
 @dataclass(slots=True)
 class Pane:
-    """The present pane: what came in it, since when, and how long it is to be, in quarters of a warm-up."""
+    """The present pane: what came in it, since when, and how long it is to be, in quarters of a warm-up.
+
+    ``before``: events of the pane before it.
+    """
 
     counts: NDArray[np.float32]
     totals: NDArray[np.float64]
@@ -72,6 +77,12 @@ class Pane:
     ticks: int = 0
     start_us: int = 0
     quarters: int = 1
+    before: int = 0
+
+    @property
+    def between_looks(self) -> float:
+        """Events that should at least pass between two looks at a memory."""
+        return self.before / LOOKS
 
     def add(self, counts: NDArray[np.float32], totals: NDArray[np.float64], events: int) -> None:
         self.counts = self.counts + counts
@@ -93,6 +104,7 @@ class Pane:
 
     def begin(self, now_us: int, *, longer: bool) -> None:
         """The next one."""
+        self.before = self.events
         self.counts, self.totals = np.zeros_like(self.counts), np.zeros_like(self.totals)
         self.events, self.ticks, self.start_us = 0, 0, now_us
         self.quarters *= 2 if longer else 1
@@ -100,6 +112,7 @@ class Pane:
     def begin_anew(self, now_us: int, warm_up: WarmUp, events: float) -> None:
         """The first of four that together are to see at least so many events, or a warm-up."""
         self.begin(now_us, longer=False)
+        self.before = 0
         self.quarters = max(1, round(events / warm_up.events))
 
     def state(self) -> PaneState:
@@ -110,6 +123,7 @@ class Pane:
             self.ticks,
             self.start_us,
             self.quarters,
+            self.before,
         )
 
     def restore(self, state: PaneState) -> None:
@@ -121,7 +135,7 @@ class Pane:
             raise StateError(f"a pane does not fit {len(self.totals)} rows: {error}") from None
         self.counts, self.totals = counts, totals.astype(np.float64)
         self.events, self.ticks = state.events, state.ticks
-        self.start_us, self.quarters = state.start_us, state.quarters
+        self.start_us, self.quarters, self.before = state.start_us, state.quarters, state.before
 
 
 class Overdispersion:
@@ -299,6 +313,7 @@ class PaneState(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fie
     ticks: int
     start_us: int
     quarters: int
+    before: int
 
 
 class OverdispersionState(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):

@@ -166,13 +166,14 @@ class Rate:
         if self._start_us is None:
             self._start_us = self._last_us = self._pane.start_us = tick * self._ticks.length_us
             self._dispersion.begin_pane()
-        self._on_the_way[self._on_the_way == NOT_YET] = tick
         successes, events = self._slots.reduce(window.counts)
         self._events += window.events
         mean = self._update(successes, events, now_us)
         self._follow(successes, events)
         small = np.maximum(self._budgets * (now_us - self._last_us), SMALLEST)
-        self._on_the_way[mean < (small ** (1 - ON_THE_WAY))[self._budget_of]] = NOT_YET
+        is_on_the_way = mean >= (small ** (1 - ON_THE_WAY))[self._budget_of]
+        since = np.where(self._on_the_way == NOT_YET, tick, self._on_the_way)
+        self._on_the_way = np.where(is_on_the_way, since, NOT_YET)
         self._last_us = now_us
         findings = list(self._decided(tick, mean))
         self._measure(successes, events, window.events)
@@ -186,8 +187,10 @@ class Rate:
         ratio += successes * self._of_hit
         # What is beyond the bounds is only cut off: R is never 0, so no product is undefined.
         with np.errstate(over="ignore"):
-            self._evidence = np.clip((self._evidence + spent) * np.exp(ratio), SMALLEST, LARGEST)
-        return np.asarray(self._evidence.mean(axis=0), dtype=np.float64)
+            evidence = np.exp(ratio, out=ratio)
+            evidence *= self._evidence + spent
+        self._evidence = np.minimum(np.maximum(evidence, SMALLEST, out=evidence), LARGEST, out=evidence)
+        return np.asarray(self._evidence.sum(axis=0) / len(self._evidence), dtype=np.float64)
 
     def _follow(self, successes: Floats, events: Floats) -> None:
         """What speaks for the end of alarms."""
@@ -227,7 +230,7 @@ class Rate:
         self._memories.add(counts, events, came)
         usual = ~self._alarm
         self._pane.add(counts * usual[:, None], events * usual, came)
-        due = list(self._memories.due())
+        due = list(self._memories.due(self._pane.between_looks))
         if not due:
             return
         rate = self._rate_of_pane()

@@ -123,7 +123,7 @@ class Shape:
         self._start_us: int | None = None
         """When the first tick with events began."""
         self._events = 0
-        self._looked_us = np.zeros(PLACES * len(lengths), dtype=np.int64)
+        self._looked_us = [0] * (PLACES * len(lengths))
         self._ratios = np.zeros((PLACES * len(lengths), rows), dtype=np.float32)
         """Of each span, then of each memory: when it was looked at, and the largest statistic over its threshold."""
         self._alarm = np.zeros(rows, dtype=np.bool_)
@@ -152,7 +152,7 @@ class Shape:
         now_us = self._ticks.end_us(tick)
         if self._start_us is None:
             self._start_us = tick * self._ticks.length_us
-            self._looked_us[:] = self._start_us
+            self._looked_us = [self._start_us] * len(self._looked_us)
             self._factors.begin(self._start_us)
         self._ended[:] = False
         self._take(tick, window)
@@ -218,7 +218,7 @@ class Shape:
         self._memories.keep(chosen)
         self._spans.keep(np.repeat(chosen, len(SPANS)))
         self._factors.end_warm_up(chosen, sparse=elapsed_us >= sensitivity.warm_up.at_most_us)
-        self._looked_us = np.full(PLACES * int(chosen.sum()), now_us)
+        self._looked_us = [now_us] * (PLACES * int(chosen.sum()))
         self._ratios = np.zeros((len(self._looked_us), len(self._alarm)), dtype=np.float32)
         self._skew.end_warm_up()
         self._spans.forget(self._skew.rows)
@@ -262,8 +262,7 @@ class Shape:
         if not due:
             return
         memories = [memory for memory, _ in due]
-        shares = np.array([self._memories.shares(memory) for memory in memories])
-        effective = np.array([self._memories.effective(memory) for memory in memories])
+        shares, effective = self._memories.shares(memories), self._memories.effective(memories)
         lengths = self._memories.lengths.tolist()
         self._factors.measure([(m, lengths[m], events) for m, events in due], shares, effective, ~self._alarm)
         if self.calibrated:
@@ -279,11 +278,10 @@ class Shape:
 
     def _spent(self, looks: Sequence[range], now_us: int, places: int) -> Spent:
         """The event time whose part of the budget looks at some of so many places may use now."""
-        elapsed_us = [
-            sum(now_us - at_us for at_us in self._looked_us[look.start : look.stop].tolist()) for look in looks
-        ]
+        elapsed_us = []
         for look in looks:
-            self._looked_us[look.start : look.stop] = now_us
+            elapsed_us.append(len(look) * now_us - sum(self._looked_us[look.start : look.stop]))
+            self._looked_us[look.start : look.stop] = [now_us] * len(look)
         return Spent(np.array(elapsed_us, dtype=np.float64), places)
 
     def _extent(self, place: int | NDArray[np.int64]) -> Floats:
@@ -397,7 +395,7 @@ class Shape:
                 self._spans.state(),
                 self._factors.state(),
                 (self._seasons[0].state(), self._seasons[1].state()),
-                self._looked_us.tolist(),
+                self._looked_us,
                 pack_floats(self._ratios),
                 self._alarm.tolist(),
                 self._confirmed.tolist(),
@@ -438,7 +436,7 @@ class Shape:
         self._suit()
         self.calibrated, self._start_us, self._events = saved.calibrated, saved.start_us, saved.events
         self._ratios = ratios
-        self._looked_us = np.array(saved.looked_us, dtype=np.int64)
+        self._looked_us = list(saved.looked_us)
         self._alarm, self._confirmed = np.array(saved.alarm, np.bool_), np.array(saved.confirmed, np.bool_)
         self._ends_in, self._began_at = np.array(saved.ends_in, np.int64), np.array(saved.began_at, np.int64)
 

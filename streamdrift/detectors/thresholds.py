@@ -85,6 +85,10 @@ class WeightedChiSquare:
         scale = cubes / squares
         return cls(scale.astype(np.float32), (total / scale).astype(np.float32))
 
+    def at(self, places: NDArray[np.int64]) -> WeightedChiSquare:
+        """At some places of the first axis."""
+        return WeightedChiSquare(self.scale.take(places, axis=0), self.freedom.take(places, axis=0))
+
     def quantile(self, variance: Reals, floor: Reals | np.float32, z: Reals) -> Reals:
         """Of ``variance`` times the sum, shifted by an effect of ``floor``, at the probability of ``z``."""
         scale = self.scale * variance

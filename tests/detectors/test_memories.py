@@ -58,6 +58,16 @@ def test_it_is_looked_at_each_time_that_it_has_passed() -> None:
     assert sum(events for place, events in looks if place == 1) == 1_024
 
 
+def test_it_is_looked_at_less_often_where_that_is_wanted() -> None:
+    subject = Memories([64.0, 256.0], 1, 2)
+    looks: list[tuple[int, float]] = []
+    for _ in range(64):
+        subject.add(np.ones((1, 2), np.float32), np.array([2.0]), 16)
+        looks += subject.due(at_least=128.0)
+    assert looks.count((0, 128.0)) == 8
+    assert looks.count((1, 256.0)) == 4
+
+
 @pytest.mark.parametrize("longest", [1.0, 511.0, 512.0, 5_000.0, 131_072.0])
 def test_the_ladder_has_two_steps_at_least_and_goes_no_further_than_asked_for(longest: float) -> None:
     lengths = ladder(longest)

@@ -9,13 +9,14 @@ import pytest
 from numpy.typing import NDArray
 
 from streamdrift.detectors.detector import Ticks
-from streamdrift.detectors.overdispersion import FEWEST_TICKS, PANES, UNMEASURED, Overdispersion, Pane
+from streamdrift.detectors.overdispersion import FEWEST_TICKS, LOOKS, PANES, UNMEASURED, Overdispersion, Pane
 from streamdrift.detectors.rate import Rate
 from streamdrift.detectors.shape import Shape
 from streamdrift.errors import StateError
 from streamdrift.events import Batch
+from streamdrift.grids import MISSING, SPECIAL_SLOTS
 from streamdrift.sensitivity import DAY_US, Sensitivity, WarmUp
-from streamdrift.summaries import Summary
+from streamdrift.summaries import Moments, Names, Summary
 from streamdrift.tables import baseline_from_columns
 from streamdrift.windows import Reference, Window
 
@@ -117,6 +118,24 @@ def test_full_panes_are_merged_and_nothing_of_them_is_lost() -> None:
     assert subject.panes == PANES // 2 + 1
     assert subject._squares[:, 0, 0, 0].tolist() == [60.0, 140.0, 0.0]
     assert not subject.begin_pane()
+
+
+def test_looks_are_spread_over_a_long_pane_and_no_more_than_say_what_there_is_to_know() -> None:
+    of_normals = reference(1_000)
+    counts = of_normals.window.counts.reshape(COLUMNS, -1).copy()
+    counts[:, MISSING - SPECIAL_SLOTS] = 2
+    rng = np.random.default_rng(2)
+    sensitivity = Sensitivity(warm_up=WarmUp(events=20_000))
+    shape, rate = Shape(of_normals, Ticks(MINUTE), sensitivity), Rate(of_normals, Ticks(MINUTE), sensitivity)
+    dispersions = [shape._factors._dispersion, rate._dispersion]
+    for tick in range(3_000):
+        drawn = rng.multinomial(600, counts / counts.sum(axis=1, keepdims=True)).ravel()
+        window = Window(600, drawn, Moments.empty(COLUMNS), Names())
+        assert [*shape.close(tick, window), *rate.close(tick, window)] == []
+        assert all(each._looks[-1].max(initial=0) <= 2 * LOOKS for each in dispersions), "twice as long at most"
+    for each in dispersions:
+        assert (each._looks[:-1, 0].max(axis=-1) >= LOOKS).all()
+    assert float(shape._factors.values.max()) < 1.2
 
 
 def test_what_nothing_is_known_of_has_the_factor_one() -> None:

@@ -67,7 +67,7 @@ def full() -> Amount:
             *(_wide(CHANGES[name], 0.02, rows, 100) for name in SHAPES for rows in (10_000, 100_000)),
         ],
         cost=[300, 3_000],
-        cost_ticks=500,
+        cost_ticks=2_000,
     )
 
 
@@ -82,7 +82,7 @@ def short() -> Amount:
         rows=20_000,
         delays=[_wide(shift(0.5), 0.0, 20_000, 100)],
         cost=[300],
-        cost_ticks=100,
+        cost_ticks=200,
     )
 
 
