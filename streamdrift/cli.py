@@ -320,6 +320,9 @@ def replay_(  # noqa: PLR0913 — one parameter an option
     ] = None,
     value: Annotated[str | None, typer.Option(help="Column with the predicted value of a regression.")] = None,
     target: Annotated[str | None, typer.Option(help="Column with the true label.  [target, label …]")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A table with the true labels, by the prediction's id.")
+    ] = None,
     rate: Annotated[str, typer.Option(help="How often rows come in a table without times.")] = "1 per second",
     missing: Annotated[list[str] | None, typer.Option(help="A cell that means: no value.")] = None,
     delimiter: Annotated[str | None, typer.Option(help="Delimiter of CSV, if not the comma.")] = None,
@@ -335,7 +338,7 @@ def replay_(  # noqa: PLR0913 — one parameter an option
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--rate") from None
     roles = Roles(timestamp, prediction_id, score=score, label=label, value=value, target=target)
-    reading = Reading(roles, model, version, interval, missing or (), delimiter)
+    reading = Reading(roles, model, version, interval, missing or (), delimiter, labels)
     flags = _flags(overrides)
     options = Options(input_, config, flags, baseline, source, reading, river, timeline, as_json)
     raise typer.Exit(replay(options))

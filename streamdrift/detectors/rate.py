@@ -311,7 +311,7 @@ class Rate:
         alarm = bool(self._alarm[stream])
         # What was there from the first live events on was there before them.
         first = (self._start_us or 0) // self._ticks.length_us
-        since = None if not self.calibrated and onset <= first else onset
+        since = None if onset <= first else onset
         return Finding(
             column,
             CHANNELS[channel],

@@ -110,12 +110,15 @@ def _prepare(options: Options, bars: Bars, stack: ExitStack) -> tuple[History, P
     if options.input.startswith(PREFIX):
         if options.config is None:
             raise ConfigurationError(f"{options.input}: a topic is read as --config says; expected one")
+        if options.reading.labels is not None:
+            raise ConfigurationError(f"{options.input}: the configuration names the topic of labels, not --labels")
         history, plan = open_topic(Settings.load(options.config, options.flags), options.input, warm_up)
     else:
         history = _open(options, bars)
         plan = _plan(options, history, warm_up)
-    _introduce(history, plan, bars)
-    if options.baseline is not None and warm_up is None:
+    with_file = options.baseline is not None and warm_up is None
+    _introduce(history, replace(plan, warm_up=None) if with_file else plan, options.reading.labels, bars)
+    if with_file:
         plan = _with_baseline(options, history, plan, bars, stack)
     return history, plan
 
@@ -152,7 +155,7 @@ def _plan(options: Options, history: History, warm_up: int | None) -> Plan:
     )
 
 
-def _introduce(history: History, plan: Plan, bars: Bars) -> None:
+def _introduce(history: History, plan: Plan, labels: Path | None, bars: Bars) -> None:
     """Say what was made of the input, where it was not asked for."""
     survey = history.survey
     if isinstance(history, RowHistory):
@@ -162,6 +165,8 @@ def _introduce(history: History, plan: Plan, bars: Bars) -> None:
             bars.note("no column holds times: rows are taken to come one after the other (--timestamp, --rate)")
         elif survey.disordered:
             bars.note(f"{survey.disordered:,} rows are earlier than the one before: all are read in order of time")
+        if labels is not None:
+            bars.note(f"{labels}: {survey.labels:,} of these rows have a label in it")
         if history.roles.target and not history.roles.parts:
             bars.note("no column holds predictions (--score, --label-prediction, --value): errors cannot be watched")
     if plan.warm_up is not None and survey.events:
@@ -184,6 +189,8 @@ def _with_baseline(options: Options, history: History, plan: Plan, bars: Bars, s
         with bars.phase("counting the baseline") as progress:
             table = open_table(path, options.reading.missing, options.reading.delimiter)
             fields = _fields(history, table.names)
+            if gone := sorted(set(fields.exclude) & _only_in(history, table.names)):
+                bars.note(f"{path}: the replayed table has no {', '.join(gone)}: not compared")
             built = build(
                 table, model_id=model_id, model_version=version, fields=fields, progress=lambda _, n: progress(n)
             )
@@ -200,9 +207,13 @@ def _fields(history: History, names: Sequence[str]) -> Fields:
     roles = history.roles if isinstance(history, RowHistory) else Roles()
     there = Roles(**{role: column for role, column in roles.items() if column in names})
     others = [there.timestamp, there.prediction_id, there.model_id, there.model_version]
-    return Fields(
-        there.score, there.label, there.value, there.target, exclude=[name for name in others if name is not None]
-    )
+    left_out = {name for name in others if name is not None} | _only_in(history, names)
+    return Fields(there.score, there.label, there.value, there.target, exclude=sorted(left_out))
+
+
+def _only_in(history: History, names: Sequence[str]) -> set[str]:
+    """Columns of a baseline's table that the replayed one lacks, as the true label often is."""
+    return set(names) - set(history.names) if isinstance(history, RowHistory) else set()
 
 
 # ---- at the end ------------------------------------------------------------------------------------------------------

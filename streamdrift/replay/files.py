@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ import msgspec
 from streamdrift.errors import ConfigurationError
 from streamdrift.events import SourceKind
 from streamdrift.readers import open_table
+from streamdrift.replay.labels import LabelledRows, Labels
 from streamdrift.replay.lines import EventFile, Progress, head_of, lines_of
 from streamdrift.replay.messages import History, Refusals
 from streamdrift.replay.roles import Roles
@@ -36,19 +37,42 @@ class Reading:
     """Microseconds between two rows of a table without times."""
     missing: Sequence[str] = ()
     delimiter: str | None = None
+    labels: Path | None = None
+    """The table of the true labels, if they stand in another."""
     mapped: bool = False
     """Whether the lines of a file are as the mapping of a source describes them."""
 
 
 def open_file(path: Path, reading: Reading, progress: Progress = lambda _: None) -> History:
     """The history in a file, looked through once. Raises ``ConfigurationError``."""
+    suffix = _suffix(_existing(path))
+    if suffix in _LINES and (reading.mapped or _holds_events(path)):
+        if reading.labels is not None:
+            raise ConfigurationError(f"{path}: holds events; expected their labels in it too, and no --labels")
+        return EventFile(path, progress, mapped=reading.mapped)
+    rows, roles = _rows(path, reading), reading.roles
+    if reading.labels is not None:
+        try:
+            labels = Labels.read(_rows(reading.labels, reading)(Refusals()), rows(Refusals()).names, roles)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{reading.labels}: {error}") from None
+        roles = replace(roles, prediction_id=labels.prediction_id, target=labels.target)
+        rows = _with_labels(rows, labels)
+    subject = Subject(reading.model or stem(path), reading.version or "")
+    return RowHistory(str(path), rows, roles, subject, reading.interval, progress)
+
+
+def _existing(path: Path) -> Path:
     if not path.is_file():
         raise ConfigurationError(f"{path}: {'is a directory' if path.is_dir() else 'no such file'}")
-    suffix = _suffix(path)
+    return path
+
+
+def _rows(path: Path, reading: Reading) -> Callable[[Refusals], Rows]:
+    """How the rows of a table are read. Raises ``ConfigurationError``."""
+    suffix = _suffix(_existing(path))
     if suffix in _LINES:
-        if reading.mapped or _holds_events(path):
-            return EventFile(path, progress, mapped=reading.mapped)
-        return _rows(path, reading, progress, lambda _: LineRows(path))
+        return lambda _: LineRows(path)
     if suffix not in _TABLES:
         known = ".jsonl, .csv or .tsv (each also with .gz), or .parquet"
         raise ConfigurationError(f"{path}: unknown format; expected {known}, or topic:NAME")
@@ -59,12 +83,11 @@ def open_file(path: Path, reading: Reading, progress: Progress = lambda _: None)
 
         return TableRows(open_table(path, reading.missing, reading.delimiter, refuse), path.name)
 
-    return _rows(path, reading, progress, table)
+    return table
 
 
-def _rows(path: Path, reading: Reading, progress: Progress, rows: Callable[[Refusals], Rows]) -> RowHistory:
-    subject = Subject(reading.model or stem(path), reading.version or "")
-    return RowHistory(str(path), rows, reading.roles, subject, reading.interval, progress)
+def _with_labels(rows: Callable[[Refusals], Rows], labels: Labels) -> Callable[[Refusals], Rows]:
+    return lambda refusals: LabelledRows(rows(refusals), labels)
 
 
 def _suffix(path: Path) -> str:

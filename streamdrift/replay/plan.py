@@ -12,16 +12,22 @@ from streamdrift.codecs.source import TimestampUnit
 from streamdrift.errors import ConfigurationError
 from streamdrift.events import SourceKind
 from streamdrift.gridbook import ModelKey
-from streamdrift.model_settings import Model
+from streamdrift.model_settings import Defaults, Model
 from streamdrift.quantities import Duration
 from streamdrift.replay.messages import Survey
-from streamdrift.settings import Settings
+from streamdrift.settings import Settings, Time
 from streamdrift.source_settings import EventMapping, Source
 from streamdrift.stages.inputs import Idle
 
 LEAST_FOR_LEARNING: Final = 200
 ENOUGH_FOR_LEARNING: Final = 1_000
 MOST_FOR_LEARNING: Final = 20_000
+_A_FEW: Final = 10
+"""Events of a model in a tick, at most, where a tick is longer than by default."""
+_TICKS: Final = tuple(
+    map(Duration.parse, ("30s", "1m", "2m", "5m", "10m", "15m", "30m", "1h", "2h", "3h", "6h", "12h", "1d"))
+)
+"""Ticks of a history without a configuration. The window of performance is no shorter by default."""
 _WEEK_US: Final = Duration.parse("7d").microseconds
 _NAMES: Final = {kind: str(kind) for kind in SourceKind}
 
@@ -45,6 +51,7 @@ def without_configuration(
     ``warm_up``: events as the user says; ``model``: whose events they are, where they do not say it.
     """
     events, at_most = _learned_from(survey) if warm_up is None else (warm_up, Duration.parse("36500d"))
+    tick = _tick(survey)
     kinds = [kind for kind in SourceKind if kind in survey.kinds or (kind is _watched(survey))]
     settings = Settings.load(
         None,
@@ -56,6 +63,8 @@ def without_configuration(
                 "at_most": str(at_most),
                 "at_least": min(LEAST_FOR_LEARNING, events),
             },
+            "time.tick": str(tick),
+            "defaults.window": str(max(tick, Defaults().window)),
             **flags,
         },
         environment={},  # what is set there is meant for a service
@@ -64,6 +73,13 @@ def without_configuration(
     delay = Duration(0) if in_microseconds else Duration(min(_WEEK_US, _span_us(survey) // 10))
     settings = _with_label_delay(settings, survey, delay)
     return Plan(_for_replay(settings, settings.sources), {kind: _NAMES[kind] for kind in kinds}, events)
+
+
+def _tick(survey: Survey) -> Duration:
+    """The default, or as long as a few events of a model take to come: each tick with events costs the same."""
+    of_each = survey.events // max(len(survey.models), 1)
+    gap_us = _span_us(survey) / max(of_each - 1, 1)
+    return max([Time().tick, *(tick for tick in _TICKS if tick.microseconds <= _A_FEW * gap_us)])
 
 
 def _watched(survey: Survey) -> SourceKind | None:

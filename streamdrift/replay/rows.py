@@ -82,7 +82,7 @@ class TableRows:
                 texts = {} if self._table.typed else chunk
                 self._readings = {name: reading_of(cells) for name, cells in texts.items()}
             values = {name: self._read(name, chunk[name]) for name in self.names}
-            rows = zip(*(_plain(values[name]) for name in others), strict=True) if others else [()] * size
+            rows = zip(*(plain(values[name]) for name in others), strict=True) if others else [()] * size
             features = [dict(zip(others, row, strict=True)) for row in rows]
             yield Block({name: values[name] for name in special}, features, range(start, start + size))
             start += size
@@ -91,7 +91,7 @@ class TableRows:
         return read(cells, (self._readings or {}).get(name, Reading.TEXT))
 
 
-def _plain(values: NDArray[Any]) -> list[Any]:
+def plain(values: NDArray[Any]) -> list[Any]:
     """Values as JSON has them: dates are text, and what a reader has condensed is itself again, where it can be."""
     if values.dtype.kind == "M":
         return [None if value is None else value.isoformat() for value in values.astype("datetime64[us]").tolist()]
@@ -179,7 +179,7 @@ class RowHistory:
     def _decide(self, given: Roles) -> tuple[Roles, bool]:
         """The roles, and whether the target is a number."""
         opened = self._open(Refusals())
-        self._places = opened.place
+        self._places, self.names = opened.place, opened.names
         try:
             roles = roles_of(opened.names, given)
         except ConfigurationError as error:
@@ -253,7 +253,7 @@ class RowHistory:
         with_id = self.roles.prediction_id is not None
         kind, parts = self.kind, self.roles.parts
         for block, times, _ in self._timed(refusals):
-            columns = {part: _plain(block.columns[column]) for part, column in parts.items()}
+            columns = {part: plain(block.columns[column]) for part, column in parts.items()}
             predictions = [_present(parts, row) for row in zip(*columns.values(), strict=True)] if columns else None
             targets = self._targets(block)
             ids = self._ids(block)
@@ -280,11 +280,11 @@ class RowHistory:
         column = self.roles.target
         if column is None:
             return [None] * len(block.places)
-        return [None if value != value else value for value in _plain(block.columns[column])]  # noqa: PLR0124 — NaN
+        return [None if value != value else value for value in plain(block.columns[column])]  # noqa: PLR0124 — NaN
 
     def _ids(self, block: Block) -> list[str]:
         column = self.roles.prediction_id
-        return [*map(str, block.places if column is None else _plain(block.columns[column]))]
+        return [*map(str, block.places if column is None else plain(block.columns[column]))]
 
     def _models(self, block: Block) -> tuple[list[str], list[str]]:
         """Model and version of each row."""
@@ -294,7 +294,7 @@ class RowHistory:
             if column is None:
                 found.append([usual] * len(block.places))
             else:
-                found.append([usual if value is None else _name(value) for value in _plain(block.columns[column])])
+                found.append([usual if value is None else _name(value) for value in plain(block.columns[column])])
         return found[0], found[1]
 
 

@@ -20,8 +20,10 @@ from streamdrift.cells import objects
 from streamdrift.errors import ConfigurationError
 from streamdrift.events import SourceKind
 from streamdrift.readers import ColumnTable
+from streamdrift.replay.files import Reading, open_file
 from streamdrift.replay.messages import Message
 from streamdrift.replay.ordering import in_order
+from streamdrift.replay.plan import without_configuration
 from streamdrift.replay.roles import Roles, interval_us, roles_of, without_false_times
 from streamdrift.replay.rows import START_US, RowHistory, Subject, TableRows
 from tests.replay.command import refusal, replayed
@@ -263,6 +265,25 @@ def test_a_number_says_how_many_events_a_baseline_is_learned_from(
     said = replayed(monkeypatch, tmp_path, "-i", "log.csv", "--baseline", "2500")
     assert "the first 2,500 events" in said.err
     assert any("amount" in each["features"] for each in said.summary["incidents"])
+
+
+@pytest.mark.parametrize(
+    ("rate", "flags", "tick", "window"),
+    [
+        ("100 per second", {}, "10s", "1h"),
+        ("1 per second", {}, "10s", "1h"),
+        ("1 per minute", {}, "10m", "1h"),
+        ("1 per hour", {}, "6h", "6h"),
+        ("1 per week", {}, "1d", "1d"),
+        ("1 per hour", {"time.tick": "1m"}, "1m", "6h"),
+    ],
+)
+def test_a_tick_takes_a_few_events_where_they_come_slowly_and_nobody_says_otherwise(
+    tmp_path: Path, rate: str, flags: dict[str, object], tick: str, window: str
+) -> None:
+    survey = open_file(write_csv(tmp_path / "log.csv", columns(500)), Reading(interval=interval_us(rate))).survey
+    settings = without_configuration(survey, flags, warm_up=None, in_microseconds=True, model=None).settings
+    assert (str(settings.time.tick), str(settings.defaults.window)) == (tick, window)
 
 
 def test_the_rate_of_rows_without_times_is_that_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
