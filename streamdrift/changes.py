@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -44,17 +45,21 @@ class Change:
             if known is not None and np.isfinite(known[1]):
                 self.effect[f"sd_{side}"] = known[1]
 
-    @property
+    @cached_property
+    def _terms(self) -> NDArray[np.float64]:
+        """What each bin gives to the PSI."""
+        return effects.psi_terms(self._before, self._after)
+
+    @cached_property
     def is_quality(self) -> bool:
         """Whether missing, unseen and mistyped values make more than half of the PSI.
 
         Both halves without what chance alone gives them; where that leaves nothing, the detector knows better.
         """
-        terms = effects.psi_terms(self._before, self._after)
         occupied = (self._before > 0) | (self._after > 0)
         chance = 1 / max(int(self._before.sum()), 1) + 1 / max(int(self._after.sum()), 1)
         special, usual = (
-            max(float(terms[part].sum()) - chance * (int(occupied[part].sum()) - own), 0.0)
+            max(float(self._terms[part].sum()) - chance * (int(occupied[part].sum()) - own), 0.0)
             for part, own in ((slice(-SPECIAL_SLOTS, None), 0), (slice(None, -SPECIAL_SLOTS), 1))
         )
         return special > usual or (special == usual == 0 and self._detector in RATES)
@@ -111,16 +116,15 @@ class Change:
 
     def phrase(self) -> str:
         """What a person should hear, without a time: ``amount shifted up 0.9 sd (about +18)``."""
-        terms = effects.psi_terms(self._before, self._after)
         if self._detector in RATES:
             return self._quality_phrase(RATES[self._detector])
         if self._detector == OUT_OF_RANGE:
             before, after = map(_percent, self._out_of_range())
             return f"{self._column.name} is out of its usual range in {after} of events ({before} in the baseline)"
         if self.is_quality and self._detector != SHAPE:
-            return self._quality_phrase(int(terms[-SPECIAL_SLOTS:].argmax()))
+            return self._quality_phrase(int(self._terms[-SPECIAL_SLOTS:].argmax()))
         if self._column.kind is Kind.CATEGORICAL:
-            return self._category_phrase(int(terms[:-SPECIAL_SLOTS].argmax()))
+            return self._category_phrase(int(self._terms[:-SPECIAL_SLOTS].argmax()))
         return self._numeric_phrase()
 
     def _share(self, counts: NDArray[np.int64], slot: int) -> float:

@@ -37,6 +37,8 @@ def test_labels_of_another_table_are_those_of_the_same_rows(tmp_path: Path, monk
 
 def test_rows_without_a_label_are_predictions_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, labelled=range(0, ROWS, 4))
+    with (tmp_path / "truth.csv").open("a", encoding="utf-8") as file:
+        file.write(",1\n")  # of no prediction: and the ids are numbers of which one is missing now
     said = replayed(monkeypatch, tmp_path, "-i", "log.csv", "--labels", "truth.csv")
     assert (said.summary["events"], said.summary["labels"]) == (ROWS, ROWS // 4)
 

@@ -202,15 +202,16 @@ def test_labels_in_another_mix_are_found_in_a_table_without_any_option(
 ) -> None:
     """Labels stand beside the features, and nothing says how late they might be."""
     write_csv(tmp_path / "set.csv", relabelled(20_000, since=12_000))
-    said = replayed(monkeypatch, tmp_path, "-i", "set.csv")
+    said = replayed(monkeypatch, tmp_path, "-i", "set.csv", "--rate", "10 per second")
     [found] = said.summary["incidents"]
     assert found["kind"] == "label_drift"
-    assert "2026-01-01T03:19" <= found["onset"] < "2026-01-01T03:22"
+    assert "2026-01-01T00:19:50" <= found["onset"] < "2026-01-01T00:20:30"
 
 
 def test_a_label_delay_that_somebody_sets_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_csv(tmp_path / "set.csv", relabelled(20_000, since=12_000))
-    said = replayed(monkeypatch, tmp_path, "-i", "set.csv", "--set", "models.set.performance.label_delay=30d")
+    options = ("--rate", "10 per second", "--set", "models.set.performance.label_delay=30d")
+    said = replayed(monkeypatch, tmp_path, "-i", "set.csv", *options)
     assert said.summary["incidents"] == []
 
 
