@@ -186,9 +186,10 @@ class Overdispersion:
         """Add a look at some ``rows``: squares over what independent events give, shape (tests, these rows).
 
         ``independent``: of how many looks that are independent of each other this is the share; of one, where all
-        that a memory holds has changed since the look before.
+        that a memory holds has changed since the look before. A look at no row counts only where what is
+        counted is ``rare``: there it says that nothing came.
         """
-        if not squares.shape[1]:
+        if not (squares.shape[1] or self._rare):
             return
         self._squares[-1, memory][:, rows] += squares
         self._looks[-1, memory][rows] += 1

@@ -9,11 +9,12 @@ import numpy as np
 from streamdrift.detectors.detector import Finding, Ticks
 from streamdrift.detectors.rate import Rate
 from streamdrift.events import Batch
+from streamdrift.grids import SPECIAL_SLOTS, UNSEEN
 from streamdrift.sensitivity import Sensitivity
-from streamdrift.summaries import Summary
+from streamdrift.summaries import Moments, Names, Summary
 from streamdrift.tables import baseline_from_columns
 from streamdrift.ticks import MICROSECONDS
-from streamdrift.windows import Reference
+from streamdrift.windows import Reference, Window
 
 
 def findings(missing: Callable[[int], float], ticks: range, n: int = 500) -> list[tuple[int, Finding]]:
@@ -47,3 +48,21 @@ def test_what_grew_from_the_first_event_on_began_before_however_late_it_is_seen(
     assert first[1].alarm
     assert first[1].calibrated, "it took longer than the warm-up"
     assert first[1].onset is None
+
+
+def test_what_never_happened_is_not_taken_for_unmeasured() -> None:
+    """Clean traffic of categories has no rate that varies: by then it says that nothing of it comes in bursts."""
+    rng = np.random.default_rng(1)
+    countries = rng.choice(["DE", "FR", "IT"], 50_000)
+    table = baseline_from_columns({"country": countries}, model_id="shop", model_version="3")
+    reference = Reference(table)
+    subject = Rate(reference, Ticks(60 * MICROSECONDS), Sensitivity())
+    usual = reference.window.counts / reference.window.counts.sum()
+    for tick in range(210):
+        counts = rng.multinomial(500, usual)
+        counts[UNSEEN - SPECIAL_SLOTS] = 10 if tick >= 200 else 0
+        found = subject.close(tick, Window(int(counts.sum()), counts, Moments.empty(1), Names()))
+        if found:
+            break
+    assert (subject.calibrated, found[0].detector) == (True, "unseen_rate")
+    assert tick <= 202, "1,500 events, and not thirty times as many"
