@@ -47,7 +47,7 @@ errors: $(VENV)/.dev ## Find concept drift in the errors of frozen models, next 
 months: $(VENV)/.dev ## Run months of traffic of every rate, and changes in it (hours; ARGS="--seeds 1 --days 3")
 	@$(BIN)/python -m tests.rates $(ARGS)
 
-quality: $(VENV)/.dev ## False alarms and delays against promises, beside others (half an hour; ARGS="--short --seeds 7")
+quality: $(VENV)/.dev ## False alarms and delays against promises, beside others (fifty minutes; ARGS="--short --seeds 7")
 	@$(BIN)/python -m tests.quality $(ARGS)
 
 lock: $(VENV)/.dev ## Lock the dependencies anew (ARGS="--upgrade" takes the newest versions)

@@ -47,8 +47,8 @@ class Binning:
     def reduce(self, counts: NDArray[np.int64]) -> NDArray[np.float64]:
         """Counts of a window on the bins. Shape (rows, bins)."""
         size = self._shape[0] * self._shape[1]
-        found: NDArray[np.float64] = np.bincount(self._place, counts, minlength=size + 1)[:size].astype(np.float64)
-        return found.reshape(self._shape)
+        found = np.bincount(self._place, counts, minlength=size + 1)[:size]
+        return np.asarray(found, dtype=np.float64).reshape(self._shape)
 
 
 def _groups(reference: Reference, column: int) -> NDArray[np.int64]:

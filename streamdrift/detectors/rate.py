@@ -395,7 +395,7 @@ class _Slots:
     def __init__(self, reference: Reference) -> None:
         self._starts = reference.offsets[:-1]
         specials = reference.offsets[1:] - SPECIAL_SLOTS
-        self._specials = [specials + slot for slot in (MISSING, UNSEEN, TYPE_ERROR)]
+        self._specials = np.concatenate([specials + slot for slot in (MISSING, UNSEEN, TYPE_ERROR)])
         places, columns = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for i, column in enumerate(reference.grid.columns):
             if column.kind is Kind.NUMERIC:
@@ -415,8 +415,8 @@ class _Slots:
             return np.zeros(0), np.zeros(0)
         totals = np.add.reduceat(counts, self._starts)
         out_of_range = np.bincount(self._column_of, counts[self._out_of_range], minlength=columns)
-        rare = np.concatenate([*(counts[slots] for slots in self._specials), out_of_range])
-        return rare.astype(np.float64), np.concatenate([totals.astype(np.float64)] * len(CHANNELS))
+        rare = np.concatenate((counts[self._specials], out_of_range))
+        return rare, np.tile(totals.astype(np.float64), len(CHANNELS))
 
 
 def rate_bound(successes: Floats, events: Floats, tolerated: Floats) -> Floats:

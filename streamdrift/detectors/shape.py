@@ -23,7 +23,7 @@ columns depend on each other. Its tails are asymptotic: "calibrated", not "guara
 Live traffic calibrates it; until ``warm_up`` is over no budget is promised. What differs from the baseline from the
 first event on differed before monitoring began (training–serving skew): such a column alarms as ``skew``, and after the
 warm-up it is compared with its live self, so that a further change is seen as early as any. A column in alarm stays so
-until the shortest span that saw the change is back below half of its threshold.
+until a span four times as long as the shortest that saw the change is below half of its threshold.
 
 Here 500 events come a minute, and from tick 60 on their mean is half a standard deviation higher:
 
@@ -168,10 +168,11 @@ class Shape:
         totals = counts.sum(axis=1)
         if not self.calibrated:
             self._skew.gather(counts)
-        left, contrast = self._without_season(tick, counts.astype(np.float32), totals.astype(np.float32))
+        singles = totals.astype(np.float32)
+        left, contrast = self._without_season(tick, counts.astype(np.float32), singles)
         self._events += window.events
         self._memories.add(left, totals, window.events)
-        self._spans.add(tick, contrast, totals.astype(np.float32), window.events)
+        self._spans.add(tick, contrast, singles, window.events)
         self._factors.take(left, totals, window.events, ~self._alarm)
 
     def _without_season(

@@ -53,11 +53,13 @@ def noncentral_chi_square_quantile(df: Reals, noncentrality: Reals, z: Reals) ->
     154.8
     """
     a = df + noncentrality
-    b = df + 2.0 * noncentrality
-    h = 1.0 - 2.0 / 3.0 * a * (df + 3.0 * noncentrality) / b**2
-    p = b / a**2
-    m = (h - 1.0) * (1.0 - 3.0 * h)
-    inner = 1.0 + h * p * (h - 1.0 - 0.5 * (2.0 - h) * m * p) + z * h * np.sqrt(2.0 * p) * (1.0 + 0.5 * m * p)
+    b = a + noncentrality
+    c = b + noncentrality
+    p = b / (a * a)
+    h = 1.0 - a * c / (1.5 * b * b)
+    # m·p/2 of the paper
+    half = (h - 1.0) * (0.5 - 1.5 * h) * p
+    inner = 1.0 + h * (p * (h - 1.0 - (2.0 - h) * half) + z * np.sqrt(p + p) * (1.0 + half))
     # exp and log take a fraction of the time of a power.
     quantile: Reals = a * np.exp(np.log(np.maximum(inner, _ALMOST_NONE)) / h)
     return quantile
