@@ -103,7 +103,10 @@ def checked_names(names: Sequence[str], where: object) -> tuple[str, ...]:
 
 
 class CsvTable:
-    """A CSV file with a header, in UTF-8 and with quotes as Excel writes them. Blank lines are skipped."""
+    """A CSV file with a header, in UTF-8 and with quotes as Excel writes them.
+
+    Blank lines are skipped, and so is a first column without a name.
+    """
 
     typed = False
 
@@ -118,14 +121,16 @@ class CsvTable:
             raise ConfigurationError(f"{path}: empty; expected a header with the names of the columns")
         if len(header) == 1 and any(other in header[0] for other in ";\t|,"):
             raise ConfigurationError(f"{path}: the header is one name, {header[0]!r}: is the delimiter another one?")
-        self.names = checked_names(header, path)
+        # What numbers the rows has no name, as pandas and R write it.
+        self._numbers = int(len(header) > 1 and not header[0].strip())
+        self.names = checked_names(header[self._numbers :], path)
 
     def chunks(self) -> Iterator[Chunk]:
         size = chunk_rows(len(self.names))
         with self._rows() as rows:
             next(rows)
             while chunk := list(islice(rows, size)):
-                columns = zip(*chunk, strict=True)
+                columns = islice(zip(*chunk, strict=True), self._numbers, None)
                 yield {name: self._values(cells) for name, cells in zip(self.names, columns, strict=True)}
 
     def _values(self, cells: Sequence[str]) -> NDArray[np.object_]:

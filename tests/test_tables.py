@@ -352,6 +352,16 @@ def test_a_quoted_cell_may_hold_delimiters_and_line_ends_and_blank_lines_are_ski
     assert baseline.summary.events == 200
 
 
+def test_a_first_column_without_a_name_numbers_the_rows_and_is_left_out(tmp_path: Path) -> None:
+    """As pandas and R write tables unless they are told not to."""
+    path = tmp_path / "t.csv"
+    path.write_text(",a,b\n" + "".join(f"{i},{i % 7},x\n" for i in range(200)), encoding="utf-8")
+    baseline = built(path, Fields())
+    assert columns_of(baseline).keys() == {"a", "b"}
+    assert columns_of(baseline)["a"].kind is Kind.NUMERIC
+    assert baseline.summary.events == 200
+
+
 # ---- what is refused -----------------------------------------------------------------------------------------------
 
 
