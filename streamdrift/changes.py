@@ -37,8 +37,7 @@ class Change:
         self._window = window
         self._index = column
         self._column: Column = reference.grid.columns[column]
-        published = reference.publish(window)
-        self._before, self._after = reference.published[column], published[column]
+        self._before, [self._after] = reference.published[column], reference.publish(window, [column])
         [self.effect] = reference.effects(window, [column])
         moments = [reference.mean_and_sd(each, column) for each in (reference.window, window)]
         for side, known in zip(("before", "after"), moments, strict=True):

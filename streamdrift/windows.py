@@ -102,9 +102,8 @@ class Reference:
         # Bins of a column from the left, special slots at the right end: narrow columns leave zeros between.
         self._place = np.concatenate(
             [
-                i * PUBLISHED_SLOTS
-                + np.concatenate((groups, np.arange(PUBLISHED_BINS, PUBLISHED_SLOTS, dtype=np.int64)))
-                for i, groups in enumerate(published)
+                np.concatenate((groups, np.arange(PUBLISHED_BINS, PUBLISHED_SLOTS, dtype=np.int64)))
+                for groups in published
             ]
             or [np.zeros(0, dtype=np.int64)]
         )
@@ -160,11 +159,16 @@ class Reference:
         """A column's part of a window's counts: its bins, then unseen, missing, type error."""
         return counts[self.offsets[column] : self.offsets[column + 1]]
 
-    def publish(self, window: Window) -> NDArray[np.int64]:
-        """Counts on the published bins, padded with zeros. Shape (columns, PUBLISHED_SLOTS)."""
-        flat = np.zeros(len(self.grid.columns) * PUBLISHED_SLOTS, dtype=np.int64)
-        np.add.at(flat, self._place, window.counts)
-        return flat.reshape(-1, PUBLISHED_SLOTS)
+    def publish(self, window: Window, columns: Sequence[int] | None = None) -> NDArray[np.int64]:
+        """Counts of some columns on the published bins, padded with zeros; of all of them if None.
+
+        Shape (columns, PUBLISHED_SLOTS).
+        """
+        columns = range(len(self.grid.columns)) if columns is None else columns
+        slots, rows = self._slots_of(columns)
+        found = np.zeros((len(columns), PUBLISHED_SLOTS), dtype=np.int64)
+        np.add.at(found, (rows, self._place[slots]), window.counts[slots])
+        return found
 
     def published_edges(self, column: int) -> list[float]:
         """Inner edges of a numeric column's published bins."""
@@ -200,57 +204,63 @@ class Reference:
         categories, mean_before, mean_after and mean_shift_sd. A score without meaning here is left out.
         """
         chosen = np.arange(len(self.grid.columns)) if columns is None else np.asarray(columns, dtype=np.int64)
-        found: list[dict[str, float]] = [{} for _ in self.grid.columns]
-        ours, theirs = self.published, self.publish(window)
-        both = chosen[(ours[chosen].sum(axis=1) > 0) & (theirs[chosen].sum(axis=1) > 0)]
+        found: list[dict[str, float]] = [{} for _ in chosen]
+        ours, theirs = self.published[chosen], self.publish(window, columns)
+        both = np.flatnonzero((ours.sum(axis=1) > 0) & (theirs.sum(axis=1) > 0))
         scores = {
             "psi": effects.corrected_psi(ours[both], theirs[both]),
             "jensen_shannon": effects.corrected_jensen_shannon_distance(ours[both], theirs[both]),
         }
         _add(found, both, scores)
-        before, after = self._spread(self.window.counts), self._spread(window.counts)
-        self._add_categorical_effects(found, both[~self._numeric[both]], before, after)
-        self._add_numeric_effects(found, both[self._numeric[both]], window, before, after)
-        return [found[column] for column in chosen.tolist()]
+        found_of_both, chosen = [found[row] for row in both.tolist()], chosen[both]
+        numeric = self._numeric[chosen]
+        for kind, add in ((~numeric, self._add_categorical_effects), (numeric, self._add_numeric_effects)):
+            if kind.any():
+                add([found_of_both[row] for row in np.flatnonzero(kind).tolist()], chosen[kind], window)
+        return found
 
-    def _spread(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """A window's counts, bins of a column from the left, special slots at the right end."""
-        flat = np.zeros(len(self.grid.columns) * WINDOW_SLOTS, dtype=np.int64)
-        flat[self._spread_place] = counts
-        return flat.reshape(-1, WINDOW_SLOTS)
+    def _spread(self, counts: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A window's counts of some columns, bins from the left, special slots at the right end."""
+        slots, rows = self._slots_of(columns)
+        spread = np.zeros((len(columns), WINDOW_SLOTS), dtype=np.int64)
+        spread[rows, self._spread_place[slots]] = counts[slots]
+        return spread
+
+    def _slots_of(self, columns: Sequence[int] | NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The slots of some columns in a window's counts, and of which of them each slot is. Shapes (slots,)."""
+        slots = [np.arange(self.offsets[column], self.offsets[column + 1]) for column in columns]
+        rows = np.repeat(np.arange(len(slots)), [len(each) for each in slots])
+        return np.concatenate([np.zeros(0, dtype=np.int64), *slots]), rows
 
     def _add_categorical_effects(
-        self, found: list[dict[str, float]], columns: NDArray[np.int64], *sides: NDArray[np.int64]
+        self, found: list[dict[str, float]], columns: NDArray[np.int64], window: Window
     ) -> None:
         # A name that nobody knew is a category too; a missing value is not.
-        before, after = (side[:, : 1 - SPECIAL_SLOTS] for side in sides)
-        columns = columns[(before[columns].sum(axis=1) > 0) & (after[columns].sum(axis=1) > 0)]
-        _add(found, columns, {"l_infinity": effects.l_infinity(before[columns], after[columns])})
+        before, after = (self._spread(each.counts, columns)[:, : 1 - SPECIAL_SLOTS] for each in (self.window, window))
+        both = np.flatnonzero((before.sum(axis=1) > 0) & (after.sum(axis=1) > 0))
+        _add(found, both, {"l_infinity": effects.l_infinity(before[both], after[both])})
 
-    def _add_numeric_effects(
-        self, found: list[dict[str, float]], columns: NDArray[np.int64], window: Window, *sides: NDArray[np.int64]
-    ) -> None:
-        before, after = (side[:, :-SPECIAL_SLOTS] for side in sides)
-        columns = columns[(before[columns].sum(axis=1) > 0) & (after[columns].sum(axis=1) > 0)]
-        ours = np.array([self._means_and_sds[i] for i in columns.tolist()]).reshape(-1, 2)
-        theirs = np.array([self.mean_and_sd(window, i) for i in columns.tolist()]).reshape(-1, 2)
+    def _add_numeric_effects(self, found: list[dict[str, float]], columns: NDArray[np.int64], window: Window) -> None:
+        before, after = (self._spread(each.counts, columns)[:, :-SPECIAL_SLOTS] for each in (self.window, window))
+        both = np.flatnonzero((before.sum(axis=1) > 0) & (after.sum(axis=1) > 0))
+        ours = np.array([self._means_and_sds[i] for i in columns[both].tolist()]).reshape(-1, 2)
+        theirs = np.array([self.mean_and_sd(window, i) for i in columns[both].tolist()]).reshape(-1, 2)
         _add(
             found,
-            columns,
+            both,
             {
-                "kolmogorov_smirnov": effects.kolmogorov_smirnov(before[columns], after[columns]),
+                "kolmogorov_smirnov": effects.kolmogorov_smirnov(before[both], after[both]),
                 "mean_before": ours[:, 0],
                 "mean_after": theirs[:, 0],
             },
         )
         known = np.isfinite(ours[:, 1])
-        columns, ours, theirs = columns[known], ours[known], theirs[known]
+        both, ours, theirs = both[known], ours[known], theirs[known]
         with np.errstate(over="ignore", invalid="ignore"):  # edges at both ends of float64: no distance, left out
             shifts = np.array([effects.mean_shift_sd(a, b, sd) for (a, sd), (b, _) in zip(ours, theirs, strict=True)])
-            distances = effects.wasserstein_with_means(
-                before[columns], after[columns], self._padded_edges[columns], ours[:, 1], shifts
-            )
-        _add(found, columns, {"wasserstein": distances, "mean_shift_sd": shifts})
+            edges = self._padded_edges[columns[both]]
+            distances = effects.wasserstein_with_means(before[both], after[both], edges, ours[:, 1], shifts)
+        _add(found, both, {"wasserstein": distances, "mean_shift_sd": shifts})
 
     @cached_property
     def _means_and_sds(self) -> list[tuple[float, float] | None]:
@@ -270,20 +280,19 @@ class Reference:
 
     @cached_property
     def _spread_place(self) -> NDArray[np.int64]:
-        """Where each slot of a window goes when columns are made equally wide."""
+        """Where each slot of a window goes in its column when columns are made equally wide."""
         sizes = np.diff(self.offsets)
         within = np.arange(self.slots) - np.repeat(self.offsets[:-1], sizes)
         special = within >= np.repeat(sizes - SPECIAL_SLOTS, sizes)
-        within = np.where(special, within + np.repeat(WINDOW_SLOTS - sizes, sizes), within)
-        return np.asarray(within + np.repeat(np.arange(len(sizes)) * WINDOW_SLOTS, sizes), dtype=np.int64)
+        return np.asarray(np.where(special, within + np.repeat(WINDOW_SLOTS - sizes, sizes), within), dtype=np.int64)
 
 
-def _add(found: list[dict[str, float]], columns: NDArray[np.int64], scores: Mapping[str, NDArray[np.float64]]) -> None:
-    """Give the columns their scores, those that are numbers."""
+def _add(found: list[dict[str, float]], rows: NDArray[np.int64], scores: Mapping[str, NDArray[np.float64]]) -> None:
+    """Give some rows their scores, those that are numbers."""
     for name, values in scores.items():
-        for column, value in zip(columns.tolist(), values.tolist(), strict=True):
+        for row, value in zip(rows.tolist(), values.tolist(), strict=True):
             if math.isfinite(value):
-                found[column][name] = value
+                found[row][name] = value
 
 
 def _merged(column: Column, counts: NDArray[np.int64], limit: int) -> NDArray[np.int64]:

@@ -49,16 +49,16 @@ class Memories:
         self.lengths = np.asarray(lengths, dtype=np.float64)
         size = len(self.lengths)
         self.sums = np.zeros((size, rows, bins), dtype=np.float32)
-        self.weights = np.zeros((size, rows))
-        self.squares = np.zeros((size, rows))
+        self.weights = np.zeros((size, rows), dtype=np.float32)
+        self.squares = np.zeros((size, rows), dtype=np.float32)
         """S, N and V above. Shapes (memories, rows, bins), (memories, rows) twice."""
         self._since = np.zeros(size)
         """Events since the last look at each memory."""
 
-    def add(self, counts: NDArray[np.float32], totals: NDArray[np.float64], events: int) -> None:
+    def add(self, counts: NDArray[np.float32], totals: NDArray[np.float32], events: int) -> None:
         """Take the counts, shape (rows, bins), and their totals, shape (rows,), of ``events`` events."""
-        decays = np.exp(-events / self.lengths)
-        self.sums *= decays.astype(np.float32)[:, None, None]
+        decays = np.exp(-events / self.lengths).astype(np.float32)
+        self.sums *= decays[:, None, None]
         self.sums += counts
         self.weights *= decays[:, None]
         self.weights += totals
@@ -81,13 +81,13 @@ class Memories:
     def shares(self, place: int | list[int]) -> NDArray[np.float32]:
         """S/N of one memory or of several, 0 in rows without any weight. Shape (…, rows, bins)."""
         weights = self.weights[place]
-        inverse = (1.0 / np.where(weights > 0, weights, 1.0)).astype(np.float32)
+        inverse = (1 / np.where(weights > 0, weights, 1)).astype(np.float32)
         shares: NDArray[np.float32] = self.sums[place] * inverse[..., None]
         return shares
 
     def effective(self, place: int | list[int]) -> NDArray[np.float64]:
         """N²/V of one memory or of several, in events. Shape (…, rows)."""
-        weights, squares = self.weights[place], self.squares[place]
+        weights, squares = self.weights[place].astype(np.float64), self.squares[place]
         return np.asarray(weights * weights / np.where(squares > 0, squares, 1.0), dtype=np.float64)
 
     def forget(self, rows: NDArray[np.bool_]) -> None:
@@ -118,7 +118,7 @@ class Memories:
         try:
             sums = unpack_floats(state.sums, (size, rows, bins), np.float32)
             weights, squares = (
-                unpack_floats(data, (size, rows), np.float64) for data in (state.weights, state.squares)
+                unpack_floats(data, (size, rows), np.float32) for data in (state.weights, state.squares)
             )
         except ValueError as error:
             raise StateError(f"memories do not fit {rows} rows of {bins} bins: {error}") from None

@@ -264,7 +264,10 @@ class Overdispersion:
 
     def state(self) -> OverdispersionState:
         return OverdispersionState(
-            self.panes, pack_floats(self._squares), pack_floats(self._looks), pack_floats(self._independent)
+            self.panes,
+            pack_floats(self._squares),
+            pack(self._looks.astype(np.int64).ravel()),
+            pack_floats(self._independent),
         )
 
     def restore(self, state: OverdispersionState, memories: int) -> None:
@@ -272,7 +275,7 @@ class Overdispersion:
         _, _, tests, rows = self._squares.shape
         try:
             squares = unpack_floats(state.squares, (state.panes, memories, tests, rows), np.float32)
-            looks = unpack_floats(state.looks, (state.panes, memories, rows), np.float32)
+            looks = unpack(state.looks).astype(np.float32).reshape(state.panes, memories, rows)
             independent = unpack_floats(state.independent, (state.panes, memories), np.float64)
         except ValueError as error:
             raise StateError(f"what is known of over-dispersion does not fit {rows} rows: {error}") from None

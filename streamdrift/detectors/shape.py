@@ -171,7 +171,7 @@ class Shape:
         singles = totals.astype(np.float32)
         left, contrast = self._without_season(tick, counts.astype(np.float32), singles)
         self._events += window.events
-        self._memories.add(left, totals, window.events)
+        self._memories.add(left, singles, window.events)
         self._spans.add(tick, contrast, singles, window.events)
         self._factors.take(left, totals, window.events, ~self._alarm)
 

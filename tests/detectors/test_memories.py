@@ -20,7 +20,7 @@ def fed(lengths: list[float], drawn: list[tuple[int, int, int]], rows: int = 1) 
     subject = Memories(lengths, rows, 2)
     for one, other, more in drawn:
         counts = np.full((rows, 2), (one, other), np.float32)
-        subject.add(counts, counts.sum(axis=1).astype(np.float64), one + other + more)
+        subject.add(counts, counts.sum(axis=1), one + other + more)
     return subject
 
 
@@ -35,8 +35,8 @@ def test_sums_are_those_written_out(drawn: list[tuple[int, int, int]]) -> None:
         if weights < 1:
             continue  # nothing is left of it, or hardly anything
         squares = (decays**2 * counts.sum(axis=1)).sum()
-        assert subject.weights[place, 0] == pytest.approx(weights, rel=1e-9)
-        assert subject.effective(place)[0] == pytest.approx(weights**2 / squares, rel=1e-9)
+        assert subject.weights[place, 0] == pytest.approx(weights, rel=1e-5)
+        assert subject.effective(place)[0] == pytest.approx(weights**2 / squares, rel=3e-5)
         expected = (decays[:, None] * counts).sum(axis=0) / weights
         assert subject.shares(place)[0] == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
@@ -51,7 +51,7 @@ def test_it_is_looked_at_each_time_that_it_has_passed() -> None:
     subject = Memories([64.0, 256.0], 1, 2)
     looks: list[tuple[int, float]] = []
     for _ in range(64):
-        subject.add(np.ones((1, 2), np.float32), np.array([2.0]), 16)
+        subject.add(np.ones((1, 2), np.float32), np.array([2.0], np.float32), 16)
         looks += subject.due()
     assert [place for place, _ in looks].count(0) == 16
     assert [place for place, _ in looks].count(1) == 4
@@ -62,7 +62,7 @@ def test_it_is_looked_at_less_often_where_that_is_wanted() -> None:
     subject = Memories([64.0, 256.0], 1, 2)
     looks: list[tuple[int, float]] = []
     for _ in range(64):
-        subject.add(np.ones((1, 2), np.float32), np.array([2.0]), 16)
+        subject.add(np.ones((1, 2), np.float32), np.array([2.0], np.float32), 16)
         looks += subject.due(at_least=128.0)
     assert looks.count((0, 128.0)) == 8
     assert looks.count((1, 256.0)) == 4
@@ -78,10 +78,10 @@ def test_the_ladder_has_two_steps_at_least_and_goes_no_further_than_asked_for(lo
 
 def test_a_row_that_gets_no_more_values_keeps_its_shares_until_nothing_is_left_of_it() -> None:
     subject = Memories([64.0], 2, 2)
-    subject.add(np.array([[30, 10], [30, 10]], np.float32), np.array([40.0, 40.0]), 40)
+    subject.add(np.array([[30, 10], [30, 10]], np.float32), np.array([40.0, 40.0], np.float32), 40)
     seen = []
     for _ in range(200):
-        subject.add(np.array([[0, 0], [3, 1]], np.float32), np.array([0.0, 4.0]), 64)
+        subject.add(np.array([[0, 0], [3, 1]], np.float32), np.array([0.0, 4.0], np.float32), 64)
         assert subject.shares(0)[1] == pytest.approx([0.75, 0.25])
         seen.append((subject.weights[0, 0] > 0, *subject.shares(0)[0].tolist()))
     held = [shares for holds, *shares in seen if holds]
@@ -112,7 +112,7 @@ def test_it_goes_on_from_its_state_to_the_bit(drawn: list[tuple[int, int, int]])
     subject.restore(fed([64.0, 256.0], drawn).state())
     for one, other, more in drawn:
         counts = np.array([[one, other]], np.float32)
-        subject.add(counts, counts.sum(axis=1).astype(np.float64), one + other + more)
+        subject.add(counts, counts.sum(axis=1), one + other + more)
     assert subject.state() == whole.state()
 
 
